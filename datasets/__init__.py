@@ -1,0 +1,113 @@
+"""Datasets of frame folders: `create_dataset` reads a split's lists and checks them against disk.
+
+A dataset is a folder of lists, `<settings>/<name>/{train,val}_{rgb,flow}_split<k>.txt`, and a
+folder of frame folders. One with the usual file names needs no code at all.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets import hmdb51, ucf101
+from datasets.frames import FrameNames, check_records
+from datasets.settings_file import DataError, VideoRecord, read_class_names, read_list
+
+__all__ = ["DATASETS", "DataError", "DatasetSpec", "Split", "create_dataset"]
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What the lists do not say: the number of classes, where it is known, and file names."""
+
+    num_classes: int | None = None
+    names: FrameNames = field(default_factory=FrameNames)
+
+
+DATASETS = {
+    "hmdb51": DatasetSpec(hmdb51.NUM_CLASSES, hmdb51.NAMES),
+    "ucf101": DatasetSpec(ucf101.NUM_CLASSES, ucf101.NAMES),
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """One modality of one split of a dataset, checked against the disk.
+
+    Attributes:
+        dataset, number, modality: which.
+        train, val: the records; `train` is empty where only the test's list was asked for.
+        class_names: one for each label.
+        frames: folder of the frame folders.
+        names: file names of the images.
+    """
+
+    dataset: str
+    number: int
+    modality: str
+    train: list[VideoRecord]
+    val: list[VideoRecord]
+    class_names: list[str]
+    frames: Path
+    names: FrameNames
+
+
+def create_dataset(
+    dataset: str,
+    split: int,
+    modality: str,
+    settings: Path,
+    frames: Path,
+    parts: tuple[str, ...] = ("train", "val"),
+) -> Split:
+    """Reads and checks the lists of a split.
+
+    Args:
+        dataset: its name: a key of DATASETS, or any other with lists and frames.
+        split: its number, from 1.
+        modality: "rgb" or "flow".
+        settings: folder of all datasets' lists.
+        frames: folder of this dataset's frame folders.
+        parts: the lists to use, of "train" and "val".
+
+    Raises DataError, naming file and line, for whatever is wrong with lists or frames.
+    """
+    spec = DATASETS.get(dataset, DatasetSpec())
+    folder = settings / dataset
+    if not folder.is_dir():
+        known = sorted(path.name for path in settings.glob("*") if path.is_dir())
+        raise DataError(
+            f"no lists for the dataset '{dataset}': there is no folder {folder} "
+            f"(datasets with lists there: {', '.join(known) or 'none'})"
+        )
+    if not frames.is_dir():
+        raise DataError(f"no frames of '{dataset}': there is no folder {frames}; give --frames")
+    class_names = read_class_names(folder / "classes.txt")
+    num_classes = _num_classes(spec, class_names, folder)
+    lists = {}
+    for part in ("train", "val"):
+        path = folder / f"{part}_{modality}_split{split}.txt"
+        if part in parts or (num_classes is None and path.exists()):
+            lists[part] = read_list(path, num_classes)
+    if num_classes is None:
+        num_classes = 1 + max(record.label for records in lists.values() for record in records)
+    checked = {p: check_records(lists[p], frames, spec.names, modality) for p in parts}
+    return Split(
+        dataset=dataset,
+        number=split,
+        modality=modality,
+        train=checked.get("train", []),
+        val=checked.get("val", []),
+        class_names=class_names or [f"class {label}" for label in range(num_classes)],
+        frames=frames,
+        names=spec.names,
+    )
+
+
+def _num_classes(spec: DatasetSpec, class_names: list[str] | None, folder: Path) -> int | None:
+    if class_names is None:
+        return spec.num_classes
+    if spec.num_classes not in (None, len(class_names)):
+        raise DataError(
+            f"{folder / 'classes.txt'} names {len(class_names)} classes, "
+            f"'{folder.name}' has {spec.num_classes}; give a subset another dataset name"
+        )
+    return len(class_names)

@@ -1,0 +1,99 @@
+"""Records -> frames -> transform -> (clip, label): what the data loaders iterate over."""
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datasets.frames import FrameReader
+from datasets.sampling import central_offsets, clip_frames, random_offsets
+from datasets.settings_file import VideoRecord
+
+ClipTransform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+class ClipDataset(Dataset):
+    """Training or validation clips of a list.
+
+    Item i is (clips, label): uint8 (segments, T, H, W, C) and an int. Everything random about
+    an item is a function of (seed, epoch, i) alone, so it depends neither on the number of
+    workers nor on what was loaded before.
+
+    Args:
+        records: the videos.
+        reader: reads their frames.
+        length: frames of a clip, T.
+        segments: clips of a video.
+        transform: of all a video's clips alike, (segments * T, H, W, C).
+        training: random offsets, or central ones.
+        seed: of the randomness.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[VideoRecord],
+        reader: FrameReader,
+        length: int,
+        transform: ClipTransform,
+        training: bool,
+        segments: int = 1,
+        seed: int = 0,
+    ):
+        self.records, self.reader, self.transform = records, reader, transform
+        self.length, self.segments, self.training, self.seed = length, segments, training, seed
+        # Shared memory: workers that live for several epochs see it change.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """To be called before each epoch, so that it draws other offsets and crops."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        record = self.records[index]
+        rng = np.random.default_rng((self.seed, int(self._epoch), index))
+        if self.training:
+            offsets = random_offsets(record.count, self.length, self.segments, rng)
+        else:
+            offsets = central_offsets(record.count, self.length, self.segments)
+        numbers = np.concatenate([clip_frames(o, record.count, self.length) for o in offsets])
+        clip = self.transform(self.reader.read(record, numbers), rng)
+        clip = np.ascontiguousarray(clip)
+        return torch.from_numpy(clip).unflatten(0, (self.segments, self.length)), record.label
+
+
+class VideoDataset(Dataset):
+    """Whole test videos: item i is (images, clips), each image decoded once.
+
+    images: uint8 (F, H, W, C), those that some clip shows; clips: a list of index arrays (T,)
+    into them.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[VideoRecord],
+        reader: FrameReader,
+        length: int,
+        choose: Callable[[int, int], list[np.ndarray]],
+    ):
+        self.records, self.reader, self.length, self.choose = records, reader, length, choose
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        record = self.records[index]
+        clips = self.choose(record.count, self.length)
+        unique, places = np.unique(np.stack(clips), return_inverse=True)
+        images = self.reader.read_unique(record, unique)
+        return images, list(places.reshape(len(clips), self.length))
+
+
+def init_worker(worker: int) -> None:
+    """A loader process decodes on one thread: the processes are the parallelism."""
+    cv2.setNumThreads(1)

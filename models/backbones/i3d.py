@@ -1,0 +1,101 @@
+"""I3D: Inception v1 inflated to 3D (Carreira and Zisserman, arXiv 1705.07750)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Widths of a Mixed module's convolutions: b0, b1a, b1b, b2a, b2b, b3b.
+MIXED = {
+    "3b": (64, 96, 128, 16, 32, 32),
+    "3c": (128, 128, 192, 32, 96, 64),
+    "4b": (192, 96, 208, 16, 48, 64),
+    "4c": (160, 112, 224, 24, 64, 64),
+    "4d": (128, 128, 256, 24, 64, 64),
+    "4e": (112, 144, 288, 32, 64, 64),
+    "4f": (256, 160, 320, 32, 128, 128),
+    "5b": (256, 160, 320, 32, 128, 128),
+    "5c": (384, 192, 384, 48, 128, 128),
+    "reduction": (192, 96, 192, 24, 64, 64),
+}
+
+
+def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+    """TensorFlow's "SAME" zero padding of the last three axes, the smaller half in front."""
+    pads = []
+    for size, k, s in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride), strict=True):
+        total = max(k - (size % s or s), 0)
+        pads += [total // 2, total - total // 2]
+    return F.pad(x, pads) if any(pads) else x
+
+
+class MaxPoolSame(nn.MaxPool3d):
+    """Max pooling behind "SAME" zero padding."""
+
+    def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]):
+        super().__init__(kernel, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(pad_same(x, self.kernel_size, self.stride))
+
+
+class Unit3D(nn.Module):
+    """Convolution with "SAME" padding -> batch norm -> ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1):
+        super().__init__()
+        self.conv3d = nn.Conv3d(in_channels, out_channels, kernel, stride, bias=False)
+        self.bn = nn.BatchNorm3d(out_channels, eps=1e-3, momentum=0.01)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_same(x, self.conv3d.kernel_size, self.conv3d.stride)
+        return F.relu(self.bn(self.conv3d(x)), inplace=True)
+
+
+class Mixed(nn.Module):
+    """Four parallel branches, concatenated along the channels."""
+
+    def __init__(self, in_channels: int, widths: tuple[int, int, int, int, int, int]):
+        super().__init__()
+        w0, w1a, w1b, w2a, w2b, w3b = widths
+        self.b0 = Unit3D(in_channels, w0)
+        self.b1a = Unit3D(in_channels, w1a)
+        self.b1b = Unit3D(w1a, w1b, 3)
+        self.b2a = Unit3D(in_channels, w2a)
+        self.b2b = Unit3D(w2a, w2b, 3)
+        self.b3a = MaxPoolSame((3, 3, 3), (1, 1, 1))
+        self.b3b = Unit3D(in_channels, w3b)
+        self.out_channels = w0 + w1b + w2b + w3b
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, T, H, W) -> (N, out_channels, T, H, W)."""
+        branches = (self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x)))
+        return torch.cat(branches, dim=1)
+
+
+def _mixed_run(in_channels: int, *names: str) -> list[Mixed]:
+    run = []
+    for name in names:
+        run.append(Mixed(in_channels, MIXED[name]))
+        in_channels = run[-1].out_channels
+    return run
+
+
+def features(in_channels: int) -> nn.Sequential:
+    """(N, in_channels, 64, 224, 224) -> (N, 1024, 8, 7, 7)."""
+    return nn.Sequential(
+        Unit3D(in_channels, 64, kernel=7, stride=2),
+        MaxPoolSame((1, 3, 3), (1, 2, 2)),
+        Unit3D(64, 64),
+        Unit3D(64, 192, kernel=3),
+        MaxPoolSame((1, 3, 3), (1, 2, 2)),
+        *_mixed_run(192, "3b", "3c"),
+        MaxPoolSame((3, 3, 3), (2, 2, 2)),
+        *_mixed_run(480, "4b", "4c", "4d", "4e", "4f"),
+        MaxPoolSame((2, 2, 2), (2, 2, 2)),
+        *_mixed_run(832, "5b", "5c"),
+    )
+
+
+def reduction_block(in_channels: int) -> Mixed:
+    """in_channels -> 512 channels, a Mixed module of its own widths."""
+    return Mixed(in_channels, MIXED["reduction"])

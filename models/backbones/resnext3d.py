@@ -1,0 +1,87 @@
+"""ResNeXt3D-101 (Hara et al., arXiv 1711.09577) and the 3D bottleneck that other backbones reuse."""
+
+from torch import Tensor, nn
+
+CARDINALITY = 32
+
+
+class Bottleneck3D(nn.Module):
+    """1x1x1 -> 3x3x3 (grouped, strided) -> 1x1x1 with a shortcut, ReLU behind the sum.
+
+    Args:
+        in_channels, planes, out_channels: channels in, inside and out.
+        stride: stride of the 3x3x3 convolution in time, height and width.
+        groups: groups of the 3x3x3 convolution.
+        project: whether the shortcut is a 1x1x1 convolution + batch norm instead of the identity.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        planes: int,
+        out_channels: int,
+        stride: int = 1,
+        groups: int = 1,
+        project: bool = True,
+    ):
+        super().__init__()
+        self.conv1 = nn.Conv3d(in_channels, planes, 1, bias=False)
+        self.bn1 = nn.BatchNorm3d(planes)
+        self.conv2 = nn.Conv3d(planes, planes, 3, stride, padding=1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm3d(planes)
+        self.conv3 = nn.Conv3d(planes, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm3d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = None
+        if project:
+            self.downsample = nn.Sequential(
+                nn.Conv3d(in_channels, out_channels, 1, stride, bias=False),
+                nn.BatchNorm3d(out_channels),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, T, H, W) -> (N, out_channels, T/stride, H/stride, W/stride)."""
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.relu(out + shortcut)
+
+
+def init_kaiming(module: nn.Module, mode: str = "fan_in") -> nn.Module:
+    """Kaiming-normal convolutions (arXiv 1502.01852), in place; batch norms are already 1/0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv3d):
+            nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
+    return module
+
+
+def _stage(in_channels: int, planes: int, blocks: int, stride: int) -> nn.Sequential:
+    out_channels = 2 * planes
+    first = Bottleneck3D(in_channels, planes, out_channels, stride, CARDINALITY)
+    rest = [
+        Bottleneck3D(out_channels, planes, out_channels, groups=CARDINALITY, project=False)
+        for _ in range(blocks - 1)
+    ]
+    return nn.Sequential(first, *rest)
+
+
+def features(in_channels: int) -> nn.Sequential:
+    """(N, in_channels, 64, 112, 112) -> (N, 2048, 4, 4, 4)."""
+    return init_kaiming(
+        nn.Sequential(
+            nn.Conv3d(in_channels, 64, 7, stride=(1, 2, 2), padding=3, bias=False),
+            nn.BatchNorm3d(64),
+            nn.ReLU(inplace=True),
+            nn.MaxPool3d(3, stride=2, padding=1),
+            _stage(64, 128, blocks=3, stride=1),
+            _stage(256, 256, blocks=4, stride=2),
+            _stage(512, 512, blocks=23, stride=2),
+            _stage(1024, 1024, blocks=3, stride=2),
+        )
+    )
+
+
+def reduction_block(in_channels: int) -> Bottleneck3D:
+    """in_channels -> 512 channels, the same bottleneck as the backbone's."""
+    return init_kaiming(Bottleneck3D(in_channels, 256, 512, groups=CARDINALITY))

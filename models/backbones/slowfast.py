@@ -1,0 +1,184 @@
+"""SlowFast 8x8 R50 (Feichtenhofer et al., arXiv 1812.03982), under PySlowFast's names."""
+
+import torch
+from torch import Tensor, nn
+
+from models.backbones.resnext3d import Bottleneck3D, init_kaiming
+
+SLOW_WIDTH, FAST_WIDTH = 2048, 256
+SLOW_REDUCED, FAST_REDUCED = 512, 128
+ALPHA = 4  # frames of the fast path for one of the slow path
+FAST_STEP = 2  # clip frames for one of the fast path: 64 -> 32 fast, 8 slow
+LAST_SLOW_BLOCK, LAST_FAST_BLOCK = "s5.pathway0_res2", "s5.pathway1_res2"
+
+Pathways = tuple[Tensor, Tensor]  # (slow, fast)
+
+
+class _Stem(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, time_kernel: int):
+        super().__init__()
+        self.conv = nn.Conv3d(
+            in_channels,
+            out_channels,
+            (time_kernel, 7, 7),
+            stride=(1, 2, 2),
+            padding=(time_kernel // 2, 3, 3),
+            bias=False,
+        )
+        self.bn = nn.BatchNorm3d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.pool = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(self.relu(self.bn(self.conv(x))))
+
+
+class _Stems(nn.Module):
+    def __init__(self, in_channels: int):
+        super().__init__()
+        self.pathway0_stem = _Stem(in_channels, 64, time_kernel=1)
+        self.pathway1_stem = _Stem(in_channels, 8, time_kernel=5)
+
+    def forward(self, x: Pathways) -> Pathways:
+        return self.pathway0_stem(x[0]), self.pathway1_stem(x[1])
+
+
+class _Fuse(nn.Module):
+    """Lateral connection: the fast path, strided in time, is concatenated to the slow one."""
+
+    def __init__(self, fast_channels: int):
+        super().__init__()
+        self.conv_f2s = nn.Conv3d(
+            fast_channels,
+            2 * fast_channels,
+            (7, 1, 1),
+            stride=(ALPHA, 1, 1),
+            padding=(3, 0, 0),
+            bias=False,
+        )
+        self.bn = nn.BatchNorm3d(2 * fast_channels)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Pathways) -> Pathways:
+        slow, fast = x
+        return torch.cat([slow, self.relu(self.bn(self.conv_f2s(fast)))], dim=1), fast
+
+
+class _Branch2(nn.Module):
+    def __init__(self, in_channels: int, planes: int, out_channels: int, time: int, stride: int):
+        super().__init__()
+        self.a = nn.Conv3d(in_channels, planes, (time, 1, 1), padding=(time // 2, 0, 0), bias=False)
+        self.a_bn = nn.BatchNorm3d(planes)
+        self.b = nn.Conv3d(
+            planes, planes, (1, 3, 3), stride=(1, stride, stride), padding=(0, 1, 1), bias=False
+        )
+        self.b_bn = nn.BatchNorm3d(planes)
+        self.c = nn.Conv3d(planes, out_channels, 1, bias=False)
+        self.c_bn = nn.BatchNorm3d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.a_bn(self.a(x)))
+        x = self.relu(self.b_bn(self.b(x)))
+        return self.c_bn(self.c(x))
+
+
+class _Block(nn.Module):
+    def __init__(self, in_channels: int, planes: int, out_channels: int, time: int, stride: int):
+        super().__init__()
+        if in_channels != out_channels or stride != 1:
+            self.branch1 = nn.Conv3d(
+                in_channels, out_channels, 1, stride=(1, stride, stride), bias=False
+            )
+            self.branch1_bn = nn.BatchNorm3d(out_channels)
+        self.branch2 = _Branch2(in_channels, planes, out_channels, time, stride)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = self.branch1_bn(self.branch1(x)) if hasattr(self, "branch1") else x
+        return self.relu(shortcut + self.branch2(x))
+
+
+class _Stage(nn.Module):
+    """One stage of both paths; blocks are `pathway<p>_res<i>`, the slow path first."""
+
+    def __init__(
+        self,
+        in_channels: tuple[int, int],
+        planes: tuple[int, int],
+        blocks: int,
+        time: tuple[int, int],
+        stride: int,
+    ):
+        super().__init__()
+        self.blocks = blocks
+        for path in (0, 1):
+            channels = in_channels[path]
+            for i in range(blocks):
+                out = 4 * planes[path]
+                block = _Block(channels, planes[path], out, time[path], stride if i == 0 else 1)
+                self.add_module(f"pathway{path}_res{i}", block)
+                channels = out
+
+    def forward(self, x: Pathways) -> Pathways:
+        outputs = []
+        for path in (0, 1):
+            out = x[path]
+            for i in range(self.blocks):
+                out = self.get_submodule(f"pathway{path}_res{i}")(out)
+            outputs.append(out)
+        return outputs[0], outputs[1]
+
+
+class _Head(nn.Module):
+    """Only the projection: PySlowFast's key for it, `head.projection`."""
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.projection = nn.Linear(SLOW_WIDTH + FAST_WIDTH, num_classes)
+
+
+class SlowFast(nn.Module):
+    """Both pathways up to s5: a clip -> slow and fast features."""
+
+    def __init__(self, in_channels: int, num_classes: int = 400):
+        super().__init__()
+        self.s1 = _Stems(in_channels)
+        self.s1_fuse = _Fuse(8)
+        self.s2 = _Stage((64 + 16, 8), (64, 8), blocks=3, time=(1, 3), stride=1)
+        self.s2_fuse = _Fuse(32)
+        self.s3 = _Stage((256 + 64, 32), (128, 16), blocks=4, time=(1, 3), stride=2)
+        self.s3_fuse = _Fuse(64)
+        self.s4 = _Stage((512 + 128, 64), (256, 32), blocks=6, time=(3, 3), stride=2)
+        self.s4_fuse = _Fuse(128)
+        self.s5 = _Stage((1024 + 256, 128), (512, 64), blocks=3, time=(3, 3), stride=2)
+        self.head = _Head(num_classes)
+        self._init_weights()
+
+    def _init_weights(self) -> None:
+        init_kaiming(self, mode="fan_out")
+        for module in self.modules():
+            if isinstance(module, _Branch2):
+                nn.init.zeros_(module.c_bn.weight)
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, clips: Tensor) -> Pathways:
+        """(N, C, 64, 224, 224) -> slow (N, 2048, 8, 7, 7), fast (N, 256, 32, 7, 7)."""
+        fast = clips[:, :, ::FAST_STEP]
+        x = self.s1_fuse(self.s1((fast[:, :, ::ALPHA], fast)))
+        x = self.s2_fuse(self.s2(x))
+        x = self.s3_fuse(self.s3(x))
+        x = self.s4_fuse(self.s4(x))
+        return self.s5(x)
+
+
+def slow_reduction_block() -> Bottleneck3D:
+    """2048 -> 512 channels; a plain bottleneck, no groups."""
+    return init_kaiming(Bottleneck3D(SLOW_WIDTH, 256, SLOW_REDUCED), mode="fan_out")
+
+
+def fast_reduction_block() -> Bottleneck3D:
+    """256 -> 128 channels; a plain bottleneck, no groups."""
+    return init_kaiming(Bottleneck3D(FAST_WIDTH, 64, FAST_REDUCED), mode="fan_out")

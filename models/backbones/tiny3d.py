@@ -1,0 +1,50 @@
+"""Tiny3D: a small 3D residual network for trying, teaching and tests (0.2 M parameters).
+
+Only two convolutions look along time, so a token sees 5 of the 16 frames: what happened
+*when* has to be worked out by the temporal head.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.backbones.resnext3d import init_kaiming
+
+
+class ResidualBlock(nn.Module):
+    """3x3 in space (and `time` in time) -> 1x3x3, with a projected shortcut."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride=(1, 1, 1), time: int = 1):
+        super().__init__()
+        self.conv1 = nn.Conv3d(
+            in_channels, out_channels, (time, 3, 3), stride, (time // 2, 1, 1), bias=False
+        )
+        self.bn1 = nn.BatchNorm3d(out_channels)
+        self.conv2 = nn.Conv3d(out_channels, out_channels, (1, 3, 3), padding=(0, 1, 1), bias=False)
+        self.bn2 = nn.BatchNorm3d(out_channels)
+        self.downsample = nn.Sequential(
+            nn.Conv3d(in_channels, out_channels, 1, stride, bias=False),
+            nn.BatchNorm3d(out_channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(out)) + self.downsample(x), inplace=True)
+
+
+def features(in_channels: int) -> nn.Sequential:
+    """(N, in_channels, 16, 56, 56) -> (N, 128, 8, 4, 4)."""
+    return init_kaiming(
+        nn.Sequential(
+            nn.Conv3d(in_channels, 16, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2), bias=False),
+            nn.BatchNorm3d(16),
+            nn.ReLU(inplace=True),
+            ResidualBlock(16, 32, stride=(2, 2, 2), time=3),
+            ResidualBlock(32, 64, stride=(1, 2, 2)),
+            ResidualBlock(64, 128, stride=(1, 2, 2)),
+        )
+    )
+
+
+def reduction_block(in_channels: int) -> ResidualBlock:
+    """in_channels -> 64 channels; takes the place of the last block, stride included."""
+    return init_kaiming(ResidualBlock(in_channels, 64, stride=(1, 2, 2)))

@@ -1,0 +1,169 @@
+"""The paper's BERT over temporal tokens: a class token, learned positions, one pre-norm layer.
+
+Module and parameter names are the reference implementation's checkpoint keys.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+HEADS = 8
+DROPOUT = 0.1
+KEEP_PROBABILITY = 0.8  # of a token, while training
+
+
+class LayerNorm(nn.Module):
+    """Like `nn.LayerNorm`, but with the unbiased standard deviation, and eps added to it."""
+
+    def __init__(self, width: int, eps: float = 1e-6):
+        super().__init__()
+        self.a_2 = nn.Parameter(torch.ones(width))
+        self.b_2 = nn.Parameter(torch.zeros(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean(-1, keepdim=True)
+        std = x.std(-1, keepdim=True)
+        return self.a_2 * (x - mean) / (std + self.eps) + self.b_2
+
+
+class MultiHeadAttention(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.linear_layers = nn.ModuleList(nn.Linear(width, width) for _ in range(3))  # q, k, v
+        self.output_linear = nn.Linear(width, width)
+
+    def _project(self, x: Tensor) -> list[Tensor]:
+        split = (self.heads, x.shape[-1] // self.heads)
+        return [layer(x).unflatten(-1, split).transpose(1, 2) for layer in self.linear_layers]
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(N, T, D), mask (N, 1, 1, T) of the tokens that may be attended -> (N, T, D)."""
+        query, key, value = self._project(x)  # (N, heads, T, D/heads) each
+        dropout = DROPOUT if self.training else 0.0
+        out = F.scaled_dot_product_attention(query, key, value, mask, dropout)
+        return self.output_linear(out.transpose(1, 2).flatten(2))
+
+    def weights(self, x: Tensor) -> Tensor:
+        """The attention weights without dropout or mask, (N, heads, T, T); rows sum to 1."""
+        query, key, _ = self._project(x)
+        return (query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5).softmax(-1)
+
+
+class FeedForward(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.w_1 = nn.Linear(width, 4 * width)
+        self.w_2 = nn.Linear(4 * width, width)
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.w_2(self.dropout(F.gelu(self.w_1(x), approximate="tanh")))
+
+
+class _Sublayer(nn.Module):
+    """Holds a sublayer's norm under the reference's key."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = LayerNorm(width)
+
+
+class TransformerBlock(nn.Module):
+    """x + drop(attention(norm(x))), then x + drop(feed-forward(norm(x))), then drop."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.attention = MultiHeadAttention(width, heads)
+        self.feed_forward = FeedForward(width)
+        self.input_sublayer = _Sublayer(width)
+        self.output_sublayer = _Sublayer(width)
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = x + self.dropout(self.attention(self.input_sublayer.norm(x), mask))
+        x = x + self.dropout(self.feed_forward(self.output_sublayer.norm(x)))
+        return self.dropout(x)
+
+
+class _LearnedPosition(nn.Module):
+    def __init__(self, length: int, width: int):
+        super().__init__()
+        self.pe = nn.Parameter(torch.empty(1, length, width))
+
+
+class _Embedding(nn.Module):
+    def __init__(self, length: int, width: int):
+        super().__init__()
+        self.learnedPosition = _LearnedPosition(length, width)
+
+
+class BERT(nn.Module):
+    """Temporal tokens -> a class vector.
+
+    Args:
+        width: channels of a token, D.
+        tokens: number of tokens, T.
+        token_std: standard deviation of the initial class token and positions.
+        linear_std: that of the linear layers' weights; None leaves PyTorch's default.
+        layers, heads: of the transformer; the paper's best has one layer of 8 heads.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        tokens: int,
+        token_std: float = 0.02,
+        linear_std: float | None = None,
+        layers: int = 1,
+        heads: int = HEADS,
+    ):
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"{width} channels cannot be split into {heads} heads")
+        self.clsToken = nn.Parameter(torch.empty(1, 1, width))
+        self.embedding = _Embedding(tokens + 1, width)
+        self.transformer_blocks = nn.ModuleList(
+            TransformerBlock(width, heads) for _ in range(layers)
+        )
+        self.dropout = nn.Dropout(DROPOUT)
+        self._init_weights(token_std, linear_std)
+
+    def _init_weights(self, token_std: float, linear_std: float | None) -> None:
+        nn.init.normal_(self.clsToken, std=token_std)
+        nn.init.normal_(self.embedding.learnedPosition.pe, std=token_std)
+        if linear_std is None:
+            return
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=linear_std)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(N, T, D) -> the class token's output (N, D)."""
+        x = self._embed(tokens)
+        mask = self._draw_mask(tokens) if self.training else None
+        for block in self.transformer_blocks:
+            x = block(x, mask)
+        return x[:, 0]
+
+    def attention_weights(self, tokens: Tensor) -> Tensor:
+        """(N, T, D) -> the last layer's attention (N, heads, T+1, T+1); row 0 is the class token's."""
+        x = self._embed(tokens)
+        for block in self.transformer_blocks[:-1]:
+            x = block(x)
+        last = self.transformer_blocks[-1]
+        return last.attention.weights(last.input_sublayer.norm(x))
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        x = torch.cat([self.clsToken.expand(len(tokens), -1, -1), tokens], dim=1)
+        return self.dropout(x + self.embedding.learnedPosition.pe)
+
+    @staticmethod
+    def _draw_mask(tokens: Tensor) -> Tensor:
+        """Which tokens may be attended, (N, 1, 1, T+1); the class token always."""
+        keep = torch.rand(tokens.shape[0], tokens.shape[1] + 1, device=tokens.device)
+        keep = keep < KEEP_PROBABILITY
+        keep[:, 0] = True
+        return keep[:, None, None]

@@ -1,0 +1,85 @@
+"""The networks' common shape: features -> (reduce) -> spatial pool -> temporal head -> fc_action."""
+
+import torch
+from torch import Tensor, nn
+
+from models.archs import ArchSpec
+from models.backbones import BACKBONES
+
+
+class VideoNet(nn.Module):
+    """What every architecture offers, whatever its backbone and head."""
+
+    spec: ArchSpec
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Normalised clips (N, C, T, H, W) -> logits (N, num_classes)."""
+        return self.classify(self.forward_tokens(clips))
+
+    def forward_tokens(self, clips: Tensor) -> Tensor | dict[str, Tensor]:
+        """Normalised clips (N, C, T, H, W) -> what the temporal head sees, (N, T', D)."""
+        raise NotImplementedError
+
+    def classify(self, tokens: Tensor | dict[str, Tensor]) -> Tensor:
+        """Tokens of `forward_tokens` -> logits (N, num_classes)."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def attention(self, clips: Tensor) -> Tensor | dict[str, Tensor]:
+        """A BERT head's attention weights (N, heads, T'+1, T'+1); row 0 is the class token's."""
+        raise ValueError(f"{self.spec.name} has no BERT head, so no attention weights")
+
+
+def action_classifier(width: int, num_classes: int) -> nn.Linear:
+    """`fc_action`: Xavier-uniform weights, bias 0."""
+    layer = nn.Linear(width, num_classes)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class LateTemporalNet(VideoNet):
+    """A single-pathway network; `models/heads.py` fills in `add_head` and `temporal`.
+
+    A head registers its layers on the network itself (`bert.*`, `lstm.*`, ...), between the
+    backbone and `fc_action`: checkpoint keys and the optimizer's order are an interface.
+    """
+
+    def __init__(self, spec: ArchSpec, num_classes: int):
+        super().__init__()
+        backbone = BACKBONES[spec.backbone]
+        self.spec = spec
+        self.features = backbone.features(spec.input.channels)
+        self.width = backbone.reduced_width if spec.reduction else backbone.width
+        self.num_tokens = spec.frames // backbone.time_stride
+        self.mapper = None
+        if spec.reduction == "FRAB":
+            self.mapper = backbone.reduction_block(backbone.width)
+        elif spec.reduction == "FRMB":
+            block = backbone.reduction_block(backbone.last_block_in)
+            self.features.set_submodule(backbone.last_block, block)
+        self.dropout = nn.Dropout(spec.dropout)
+        class_width = self.add_head()
+        self.fc_action = action_classifier(class_width, num_classes)
+
+    def add_head(self) -> int:
+        """Registers the head's layers and returns the width of its class vector."""
+        raise NotImplementedError
+
+    def temporal(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, T', D) -> class vector, dropout applied where the head has it."""
+        raise NotImplementedError
+
+    def spatial_pool(self, features: Tensor) -> Tensor:
+        """(N, D, T', h, w) -> tokens (N, T', D)."""
+        return features.mean(dim=(3, 4)).transpose(1, 2)
+
+    def forward_tokens(self, clips: Tensor) -> Tensor:
+        self.spec.check_clips(clips.shape)
+        features = self.features(clips)
+        if self.mapper is not None:
+            features = self.mapper(features)
+        return self.spatial_pool(features)
+
+    def classify(self, tokens: Tensor) -> Tensor:
+        return self.fc_action(self.temporal(tokens))

@@ -1,0 +1,129 @@
+"""Clip transforms: uint8 (T, H, W, C) in and out, C = 3 (RGB) or 2 (flow x, y).
+
+A random transform takes a NumPy generator and treats every frame of a clip alike.
+"""
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+SCALE_RATIOS = (1.0, 0.875, 0.75, 0.66)
+
+
+class Compose:
+    """The transforms, one behind the other."""
+
+    def __init__(self, *transforms: Transform):
+        self.transforms = transforms
+
+    def __call__(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        for transform in self.transforms:
+            clip = transform(clip, rng)
+        return clip
+
+
+class MultiScaleCornerCrop:
+    """Random crop at one of 13 fixed positions, resized to `size` x `size` (arXiv 1507.02159).
+
+    Height and width are ratios of the shorter side, at most one ratio apart. The positions
+    follow from the crop's own size, so that every crop lies inside the frame.
+    """
+
+    def __init__(self, size: int, ratios: Sequence[float] = SCALE_RATIOS):
+        self.size = size
+        self.ratios = tuple(ratios)
+        steps = range(len(self.ratios))
+        self.pairs = [(i, j) for i in steps for j in steps if abs(i - j) <= 1]
+
+    def box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+        """A random (top, left, height, width) inside a frame of that height and width."""
+        i, j = self.pairs[rng.integers(len(self.pairs))]
+        side = min(height, width)
+        crop_h, crop_w = int(side * self.ratios[i]), int(side * self.ratios[j])
+        positions = corner_positions(height, width, crop_h, crop_w)
+        top, left = positions[rng.integers(len(positions))]
+        return top, left, crop_h, crop_w
+
+    def __call__(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        top, left, height, width = self.box(*clip.shape[1:3], rng)
+        crop = clip[:, top : top + height, left : left + width]
+        out = np.empty((len(clip), self.size, self.size, clip.shape[3]), np.uint8)
+        for source, target in zip(crop, out, strict=True):
+            cv2.resize(source, (self.size, self.size), dst=target)
+        return out
+
+
+def corner_positions(height: int, width: int, crop_h: int, crop_w: int) -> list[tuple[int, int]]:
+    """The 13 (top, left) positions: a 3x3 grid and the four points half-way to its corners."""
+    quarters = [(y, x) for y in (0, 2, 4) for x in (0, 2, 4)]
+    quarters += [(y, x) for y in (1, 3) for x in (1, 3)]
+    return [(y * (height - crop_h) // 4, x * (width - crop_w) // 4) for y, x in quarters]
+
+
+class RandomHorizontalFlip:
+    """Mirrors the clip with probability 0.5; `invert_x` as in `mirror`."""
+
+    def __init__(self, invert_x: bool):
+        self.invert_x = invert_x
+
+    def __call__(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return mirror(clip, self.invert_x) if rng.random() < 0.5 else clip
+
+
+def mirror(clip: np.ndarray, invert_x: bool) -> np.ndarray:
+    """The clip seen in a mirror.
+
+    A mirrored picture of flow shows a motion to the left as one to the right only if the
+    x component (channel 0) is inverted too, to 255 - x: `invert_x`.
+    """
+    flipped = clip[:, :, ::-1]
+    if not invert_x:
+        return flipped
+    flipped = flipped.copy()
+    np.subtract(255, flipped[..., 0], out=flipped[..., 0])
+    return flipped
+
+
+class CenterCrop:
+    """The central `size` x `size` pixels."""
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def __call__(self, clip: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        return crop_at(clip, *crop_corners(*clip.shape[1:3], self.size)[0], self.size)
+
+
+def crop_corners(height: int, width: int, size: int) -> list[tuple[int, int]]:
+    """(top, left) of the five test crops: centre, then the corners row by row."""
+    bottom, right = height - size, width - size
+    return [(bottom // 2, right // 2), (0, 0), (0, right), (bottom, 0), (bottom, right)]
+
+
+def crop_at(clip: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
+    """A view of `size` x `size` pixels of every frame."""
+    return clip[:, top : top + size, left : left + size]
+
+
+class Normalize:
+    """uint8 clips (N, T, H, W, C) -> float32 network input (N, C, T, H, W), on their device.
+
+    Pixels are scaled from 0..255 to 0..`value_range`, then standardised per channel.
+    """
+
+    def __init__(self, value_range: float, mean: Sequence[float], std: Sequence[float]):
+        self.scale = 255 / value_range
+        self.mean, self.std = mean, std
+
+    def __call__(self, clips: Tensor) -> Tensor:
+        x = clips.permute(0, 4, 1, 2, 3)
+        x = x.to(torch.float32, memory_format=torch.contiguous_format)
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device=clips.device).view(-1, 1, 1, 1)
+            for values in (self.mean, self.std)
+        )
+        return x.div_(self.scale).sub_(mean).div_(std)
