@@ -13,6 +13,10 @@ from torch import Tensor
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 SCALE_RATIOS = (1.0, 0.875, 0.75, 0.66)
 
+# What a mirror image is to a network: the same action, pixels mirrored (PLAIN); the same action,
+# flow mirrored with its x component inverted (INVERTED); or another action (NONE).
+PLAIN, INVERTED, NONE = "plain", "inverted", "none"
+
 
 class Compose:
     """The transforms, one behind the other."""
@@ -65,23 +69,24 @@ def corner_positions(height: int, width: int, crop_h: int, crop_w: int) -> list[
 
 
 class RandomHorizontalFlip:
-    """Mirrors the clip with probability 0.5; `invert_x` as in `mirror`."""
+    """Mirrors the clip with probability 0.5, by the rule PLAIN or INVERTED; never with NONE."""
 
-    def __init__(self, invert_x: bool):
-        self.invert_x = invert_x
+    def __init__(self, rule: str):
+        self.rule = rule
 
     def __call__(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return mirror(clip, self.invert_x) if rng.random() < 0.5 else clip
+        flip = rng.random() < 0.5
+        return mirror(clip, self.rule) if flip and self.rule != NONE else clip
 
 
-def mirror(clip: np.ndarray, invert_x: bool) -> np.ndarray:
+def mirror(clip: np.ndarray, rule: str) -> np.ndarray:
     """The clip seen in a mirror.
 
     A mirrored picture of flow shows a motion to the left as one to the right only if the
-    x component (channel 0) is inverted too, to 255 - x: `invert_x`.
+    x component (channel 0) is inverted too, to 255 - x: the rule INVERTED.
     """
     flipped = clip[:, :, ::-1]
-    if not invert_x:
+    if rule == PLAIN:
         return flipped
     flipped = flipped.copy()
     np.subtract(255, flipped[..., 0], out=flipped[..., 0])

@@ -16,15 +16,23 @@ __all__ = ["DATASETS", "DataError", "DatasetSpec", "Split", "create_dataset"]
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What the lists do not say: the number of classes, where it is known, and file names."""
+    """What the lists do not say.
+
+    Attributes:
+        num_classes: None where the lists or a classes.txt tell.
+        names: file names of the images.
+        mirrored: whether a video's mirror image is one of the same class.
+    """
 
     num_classes: int | None = None
     names: FrameNames = field(default_factory=FrameNames)
+    mirrored: bool = True
 
 
 DATASETS = {
     "hmdb51": DatasetSpec(hmdb51.NUM_CLASSES, hmdb51.NAMES),
     "ucf101": DatasetSpec(ucf101.NUM_CLASSES, ucf101.NAMES),
+    "motions": DatasetSpec(mirrored=False),  # left to right is not right to left
 }
 
 
@@ -38,6 +46,7 @@ class Split:
         class_names: one for each label.
         frames: folder of the frame folders.
         names: file names of the images.
+        mirrored: whether a video's mirror image is one of the same class.
     """
 
     dataset: str
@@ -48,6 +57,7 @@ class Split:
     class_names: list[str]
     frames: Path
     names: FrameNames
+    mirrored: bool
 
 
 def create_dataset(
@@ -99,6 +109,7 @@ def create_dataset(
         class_names=class_names or [f"class {label}" for label in range(num_classes)],
         frames=frames,
         names=spec.names,
+        mirrored=spec.mirrored,
     )
 
 

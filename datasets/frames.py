@@ -1,7 +1,7 @@
 """Frame folders: where an image lies, and folder -> uint8 array."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -55,18 +55,17 @@ def check_records(
     return [_check_record(record, root, names, modality) for record in records]
 
 
-def _check_record(
-    record: VideoRecord, root: Path, names: FrameNames, modality: str
-) -> VideoRecord:
+def _check_record(record: VideoRecord, root: Path, names: FrameNames, modality: str) -> VideoRecord:
     folder = root / record.folder
     needed = len(names.patterns(modality))
-    last = names.find(folder, modality, record.count)
-    if len(last) == 0 and modality == "flow" and record.count > 1:
-        last = names.find(folder, modality, record.count - 1)
-        record = VideoRecord(record.folder, record.count - 1, record.label, record.line)
-    behind = names.find(folder, modality, record.count + 1)
-    if len(last) == needed and len(behind) in (0, needed):
-        return record
+    counts = [record.count]
+    if modality == "flow" and record.count > 1:
+        counts.append(record.count - 1)
+    for count in counts:
+        last = len(names.find(folder, modality, count))
+        behind = len(names.find(folder, modality, count + 1))
+        if last == needed and behind in (0, needed):
+            return replace(record, count=count)
     raise DataError(_disk_message(record, folder, names, modality))
 
 

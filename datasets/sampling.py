@@ -8,9 +8,7 @@ implementation, which thinks in `duration = count - 1`.
 import numpy as np
 
 
-def random_offsets(
-    count: int, length: int, segments: int, rng: np.random.Generator
-) -> list[int]:
+def random_offsets(count: int, length: int, segments: int, rng: np.random.Generator) -> list[int]:
     """Training: a random offset for each segment."""
     duration = count - 1
     average = duration // segments

@@ -1,6 +1,6 @@
 """The networks: `create_model`, and the table of architectures behind it."""
 
-from models.archs import ArchSpec, InputSpec, get_arch, list_archs
+from models.archs import ArchError, ArchSpec, InputSpec, get_arch, list_archs
 from models.heads import (
     AverageNet,
     Bert2Net,
@@ -12,7 +12,15 @@ from models.heads import (
 from models.late_temporal import VideoNet
 from models.slowfast_net import EarlyBertNet, LateBertNet, TwoPathwayAverageNet
 
-__all__ = ["ArchSpec", "InputSpec", "VideoNet", "create_model", "get_arch", "list_archs"]
+__all__ = [
+    "ArchError",
+    "ArchSpec",
+    "InputSpec",
+    "VideoNet",
+    "create_model",
+    "get_arch",
+    "list_archs",
+]
 
 NETWORKS = {
     "average": AverageNet,
@@ -30,9 +38,9 @@ NETWORKS = {
 def create_model(name: str, num_classes: int) -> VideoNet:
     """A new network of the architecture `name`, on the CPU, with its initial weights.
 
-    Raises ValueError for an unknown name (listing the closest) or a bad number of classes.
+    Raises ArchError for an unknown name (listing the closest) or a bad number of classes.
     """
     spec = get_arch(name)
     if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, not {num_classes}")
+        raise ArchError(f"num_classes must be at least 1, not {num_classes}")
     return NETWORKS[spec.head](spec, num_classes)

@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+class ArchError(ValueError):
+    """An unknown architecture, or clips that an architecture does not take."""
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """What a backbone's weights expect of a picture.
@@ -80,10 +84,10 @@ class ArchSpec:
         return self.input.channels, self.frames, self.input.crop, self.input.crop
 
     def check_clips(self, shape: Sequence[int]) -> None:
-        """Raises ValueError unless `shape` is (N, C, T, H, W) of this architecture's clips."""
+        """Raises ArchError unless `shape` is (N, C, T, H, W) of this architecture's clips."""
         if len(shape) != 5 or tuple(shape[1:]) != self.clip_shape:
             wanted = ", ".join(map(str, self.clip_shape))
-            raise ValueError(
+            raise ArchError(
                 f"{self.name} takes clips (N, C, T, H, W) = (N, {wanted}): {self.modality} with "
                 f"{self.input.channels} channels, {self.frames} frames, "
                 f"{self.input.crop}x{self.input.crop} pixels; got {tuple(shape)}"
@@ -121,13 +125,13 @@ _ROWS = (
     ArchSpec("rgb_r2plus1d_32f_34_bert10",                 "rgb",  "r2plus1d",  32, "bert10"),
     ArchSpec("rgb_r2plus1d_64f_34_bert10",                 "rgb",  "r2plus1d",  64, "bert10"),
     # Small ones for trying, teaching and tests.
-    ArchSpec("rgb_tiny3D16f",                              "rgb",  "tiny3D",    16, "average"),
-    ArchSpec("flow_tiny3D16f",                             "flow", "tiny3D",    16, "average"),
-    ArchSpec("rgb_tiny3D16f_bert10_FRMB",                  "rgb",  "tiny3D",    16, "bert10", "FRMB"),
-    ArchSpec("flow_tiny3D16f_bert10_FRMB",                 "flow", "tiny3D",    16, "bert10", "FRMB"),
-    ArchSpec("rgb_tiny3D16f_FRMB_lstm",                    "rgb",  "tiny3D",    16, "lstm", "FRMB", 64),
-    ArchSpec("rgb_tiny3D16f_concatenation",                "rgb",  "tiny3D",    16, "concatenation", "FRMB", 128),
-    ArchSpec("rgb_tiny3D16f_FRMB_NLB_concatenation",       "rgb",  "tiny3D",    16, "nlb_concatenation", "FRMB", 128),
+    ArchSpec("rgb_tiny3D16f",                              "rgb",  "tiny3D",    16, "average", dropout=0.2),
+    ArchSpec("flow_tiny3D16f",                             "flow", "tiny3D",    16, "average", dropout=0.2),
+    ArchSpec("rgb_tiny3D16f_bert10_FRMB",                  "rgb",  "tiny3D",    16, "bert10", "FRMB", dropout=0.2),
+    ArchSpec("flow_tiny3D16f_bert10_FRMB",                 "flow", "tiny3D",    16, "bert10", "FRMB", dropout=0.2),
+    ArchSpec("rgb_tiny3D16f_FRMB_lstm",                    "rgb",  "tiny3D",    16, "lstm", "FRMB", 64, dropout=0.2),
+    ArchSpec("rgb_tiny3D16f_concatenation",                "rgb",  "tiny3D",    16, "concatenation", "FRMB", 128, dropout=0.2),
+    ArchSpec("rgb_tiny3D16f_FRMB_NLB_concatenation",       "rgb",  "tiny3D",    16, "nlb_concatenation", "FRMB", 128, dropout=0.2),
 )
 # fmt: on
 
@@ -150,9 +154,9 @@ def list_archs() -> list[str]:
 
 
 def get_arch(name: str) -> ArchSpec:
-    """The row of `name`; raises ValueError with the closest names if there is none."""
+    """The row of `name`; raises ArchError with the closest names if there is none."""
     if name not in ARCHS:
         close = difflib.get_close_matches(name, ARCHS, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else "known: " + ", ".join(ARCHS)
-        raise ValueError(f"unknown architecture '{name}': {hint}")
+        raise ArchError(f"unknown architecture '{name}': {hint}")
     return ARCHS[name]

@@ -149,7 +149,7 @@ class BERT(nn.Module):
         return x[:, 0]
 
     def attention_weights(self, tokens: Tensor) -> Tensor:
-        """(N, T, D) -> the last layer's attention (N, heads, T+1, T+1); row 0 is the class token's."""
+        """(N, T, D) -> the last layer's weights (N, heads, T+1, T+1); row 0: the class token's."""
         x = self._embed(tokens)
         for block in self.transformer_blocks[:-1]:
             x = block(x)

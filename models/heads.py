@@ -41,9 +41,7 @@ class Bert2Net(Bert10Net):
     """BERT on L2-normalised tokens, with its own initialisation."""
 
     def add_head(self) -> int:
-        self.bert = BERT(
-            self.width, self.num_tokens, token_std=self.width**-0.5, linear_std=0.02
-        )
+        self.bert = BERT(self.width, self.num_tokens, token_std=self.width**-0.5, linear_std=0.02)
         return self.width
 
     def prepare(self, tokens: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The networks' common shape: features -> (reduce) -> spatial pool -> temporal head -> fc_action."""
+"""The common shape: features -> (reduce) -> spatial pool -> temporal head -> fc_action."""
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,10 @@ class VideoNet(nn.Module):
     def classify(self, tokens: Tensor | dict[str, Tensor]) -> Tensor:
         """Tokens of `forward_tokens` -> logits (N, num_classes)."""
         raise NotImplementedError
+
+    def replaced_blocks(self) -> list[str]:
+        """Names of the backbone's blocks that are not the published backbone's."""
+        return []
 
     @torch.no_grad()
     def attention(self, clips: Tensor) -> Tensor | dict[str, Tensor]:
@@ -61,6 +65,11 @@ class LateTemporalNet(VideoNet):
         self.dropout = nn.Dropout(spec.dropout)
         class_width = self.add_head()
         self.fc_action = action_classifier(class_width, num_classes)
+
+    def replaced_blocks(self) -> list[str]:
+        if self.spec.reduction != "FRMB":
+            return []
+        return [f"features.{BACKBONES[self.spec.backbone].last_block}"]
 
     def add_head(self) -> int:
         """Registers the head's layers and returns the width of its class vector."""

@@ -21,6 +21,11 @@ from models.bert import BERT
 from models.late_temporal import VideoNet, action_classifier
 
 SLOW_TOKENS, FAST_TOKENS = 8, 32
+# Path -> the backbone's block that FRMB replaces, and what reduces the path.
+REDUCTIONS = {
+    "slow": (LAST_SLOW_BLOCK, slow_reduction_block),
+    "fast": (LAST_FAST_BLOCK, fast_reduction_block),
+}
 
 
 def _spatial_mean(features: Tensor) -> Tensor:
@@ -38,6 +43,9 @@ class TwoPathwayAverageNet(VideoNet):
         # The classifier is PySlowFast's own projection; files hold it under both names.
         self.fc_action = action_classifier(SLOW_WIDTH + FAST_WIDTH, num_classes)
         self.model.head.projection = self.fc_action
+
+    def replaced_blocks(self) -> list[str]:
+        return ["model.head"]
 
     def forward_tokens(self, clips: Tensor) -> Tensor:
         """(N, 8, 2304): the fast path is averaged to the slow path's 8 tokens."""
@@ -58,18 +66,20 @@ class TwoPathwayBertNet(VideoNet):
         self.spec = spec
         self.model = SlowFast(spec.input.channels)
         class_width = self.add_bert()
-        if "slow" in self.reduced:
-            self._reduce(self.reduced["slow"], LAST_SLOW_BLOCK, slow_reduction_block())
-        if "fast" in self.reduced:
-            self._reduce(self.reduced["fast"], LAST_FAST_BLOCK, fast_reduction_block())
+        for path, name in self.reduced.items():
+            last_block, reduction_block = REDUCTIONS[path]
+            block = reduction_block()
+            self.add_module(name, block)
+            if spec.reduction == "FRMB":  # saved under both names, as in the reference
+                self.model.set_submodule(last_block, block)
         self.dropout = nn.Dropout(spec.dropout)
         self.fc_action = action_classifier(class_width, num_classes)
 
-    def _reduce(self, name: str, last_block: str, block: nn.Module) -> None:
-        # FRMB: the block stands in the backbone and is saved under both names, as in the reference.
-        self.add_module(name, block)
+    def replaced_blocks(self) -> list[str]:
+        blocks = ["model.head"]
         if self.spec.reduction == "FRMB":
-            self.model.set_submodule(last_block, block)
+            blocks += [f"model.{REDUCTIONS[path][0]}" for path in self.reduced]
+        return blocks
 
     def add_bert(self) -> int:
         """Registers the transformers and returns the width of the class vector."""

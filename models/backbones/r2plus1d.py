@@ -1,4 +1,4 @@
-"""R(2+1)D-34 (Tran et al., arXiv 1711.11248): torchvision's VideoResNet with the Caffe2 weights' widths."""
+"""R(2+1)D-34 (Tran et al., arXiv 1711.11248): torchvision's network, the Caffe2 weights' widths."""
 
 from torch import nn
 from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, R2Plus1dStem, VideoResNet

@@ -1,4 +1,4 @@
-"""ResNeXt3D-101 (Hara et al., arXiv 1711.09577) and the 3D bottleneck that other backbones reuse."""
+"""ResNeXt3D-101 (Hara et al., arXiv 1711.09577) and the 3D bottleneck that others reuse."""
 
 from torch import Tensor, nn
 

@@ -1,7 +1,8 @@
 """Tiny3D: a small 3D residual network for trying, teaching and tests (0.2 M parameters).
 
 Only two convolutions look along time, so a token sees 5 of the 16 frames: what happened
-*when* has to be worked out by the temporal head.
+*when* has to be worked out by the temporal head. They pad by repeating the border, because
+zeros would tell the first token from the last and so give the order away.
 """
 
 import torch.nn.functional as F
@@ -16,7 +17,13 @@ class ResidualBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride=(1, 1, 1), time: int = 1):
         super().__init__()
         self.conv1 = nn.Conv3d(
-            in_channels, out_channels, (time, 3, 3), stride, (time // 2, 1, 1), bias=False
+            in_channels,
+            out_channels,
+            (time, 3, 3),
+            stride,
+            padding=(time // 2, 1, 1),
+            bias=False,
+            padding_mode="zeros" if time == 1 else "replicate",
         )
         self.bn1 = nn.BatchNorm3d(out_channels)
         self.conv2 = nn.Conv3d(out_channels, out_channels, (1, 3, 3), padding=(0, 1, 1), bias=False)
@@ -35,7 +42,15 @@ def features(in_channels: int) -> nn.Sequential:
     """(N, in_channels, 16, 56, 56) -> (N, 128, 8, 4, 4)."""
     return init_kaiming(
         nn.Sequential(
-            nn.Conv3d(in_channels, 16, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2), bias=False),
+            nn.Conv3d(
+                in_channels,
+                16,
+                (3, 5, 5),
+                stride=(1, 2, 2),
+                padding=(1, 2, 2),
+                bias=False,
+                padding_mode="replicate",
+            ),
             nn.BatchNorm3d(16),
             nn.ReLU(inplace=True),
             ResidualBlock(16, 32, stride=(2, 2, 2), time=3),

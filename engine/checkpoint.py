@@ -1,0 +1,176 @@
+"""Checkpoints: written whole or not at all, read without executing anything, refused readably.
+
+A file is a dict with the reference implementation's keys (`epoch, arch, state_dict, best_prec1,
+best_loss, optimizer`) and, from this code, what is needed to use the weights rightly.
+"""
+
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine import __version__
+from models import ArchSpec
+
+BEST, LAST = "model_best.pth.tar", "last.pth.tar"
+FORMAT_VERSION = 1
+WRAPPERS = ("module.", "_orig_mod.")  # DataParallel and DDP, torch.compile
+# Old files may hold their accuracies as NumPy numbers.
+_NUMPY_SCALARS = [np.dtype, np._core.multiarray.scalar, type(np.dtype("f8")), type(np.dtype("f4"))]
+
+
+class CheckpointError(ValueError):
+    """A file that cannot be used; the message says why and what to do."""
+
+
+def save_atomically(payload: dict, path: Path) -> None:
+    """Writes to a temporary name beside `path`, then renames."""
+    temporary = path.with_name(path.name + ".tmp")
+    torch.save(payload, temporary)
+    os.replace(temporary, path)
+
+
+def read_file(path: Path) -> dict:
+    """A torch file's dict, on the CPU; raises CheckpointError if it is missing or not one."""
+    if not path.is_file():
+        beside = sorted(p.name for p in path.parent.glob("*.pth*"))
+        hint = f"there are: {', '.join(beside)}" if beside else "train first, or name a file"
+        raise CheckpointError(f"no checkpoint {path}; {hint}")
+    try:
+        with torch.serialization.safe_globals(_NUMPY_SCALARS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "it ends early"
+        raise CheckpointError(
+            f"cannot read {path}: truncated or not a checkpoint ({reason})"
+        ) from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint")
+    return content
+
+
+def strip_wrappers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict without the prefixes that DataParallel, DDP and torch.compile put in front."""
+    stripped = {}
+    for key, value in state_dict.items():
+        while key.startswith(WRAPPERS):
+            key = key.split(".", 1)[1]
+        stripped[key] = value
+    return stripped
+
+
+def describe_input(spec: ArchSpec) -> dict:
+    """The input specification as plain values, to travel with the weights."""
+    fields = asdict(spec.input) | {"frames": spec.frames, "modality": spec.modality}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+
+def make_checkpoint(
+    spec: ArchSpec,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule_state: dict,
+    epoch: int,
+    best_prec1: float,
+    best_loss: float,
+    about: dict,
+) -> dict:
+    """A checkpoint's content.
+
+    Args:
+        epoch: epochs that are done.
+        best_prec1, best_loss: of the best model so far, percent and nats.
+        about: `dataset`, `split`, `class_names`, `flow_bound` (or None), and `mirror`, the rule.
+    """
+    return {
+        "epoch": epoch,
+        "arch": spec.name,
+        "state_dict": model.state_dict(),
+        "best_prec1": best_prec1,
+        "best_loss": best_loss,
+        "optimizer": optimizer.state_dict(),
+        "scheduler": schedule_state,
+        "input": describe_input(spec),
+        **about,
+        "format_version": FORMAT_VERSION,
+        "versions": {"torch": torch.__version__, "late_temporal": __version__},
+    }
+
+
+def load_checkpoint(path: Path, spec: ArchSpec, model: nn.Module, class_names: list[str]) -> dict:
+    """Loads the weights of a checkpoint of this architecture and classes, and returns its content.
+
+    Files of the reference implementation load too; they say nothing of classes or input.
+    Raises CheckpointError with everything that differs.
+    """
+    content = read_file(path)
+    if not isinstance(content.get("state_dict"), Mapping):
+        raise CheckpointError(
+            f"{path} has no 'state_dict': it is no checkpoint of a training. "
+            "Start from pretrained weights with --weights"
+        )
+    state_dict = strip_wrappers(content["state_dict"])
+    differences = _differences(content, state_dict, spec, model, class_names)
+    if differences:
+        raise CheckpointError(f"{path} does not fit:\n  " + "\n  ".join(differences))
+    model.load_state_dict(state_dict)
+    return content
+
+
+def _differences(
+    content: dict,
+    state_dict: Mapping[str, Tensor],
+    spec: ArchSpec,
+    model: nn.Module,
+    class_names: list[str],
+) -> list[str]:
+    found = []
+    version = content.get("format_version", FORMAT_VERSION)
+    if version > FORMAT_VERSION:
+        found.append(f"format: version {version} in the file, this code reads {FORMAT_VERSION}")
+    arch = content.get("arch", spec.name)
+    if arch != spec.name:
+        return found + [f"architecture: {arch} in the file, {spec.name} asked for"]
+    classes = state_dict.get("fc_action.bias")
+    if isinstance(classes, Tensor) and len(classes) != len(class_names):
+        return found + [f"classes: {len(classes)} in the file, {len(class_names)} in the dataset"]
+    theirs = content.get("class_names", class_names)
+    found += [
+        f"class {label}: '{a}' in the file, '{b}' in the dataset"
+        for label, (a, b) in enumerate(zip(theirs, class_names, strict=True))
+        if a != b
+    ]
+    ours = describe_input(spec)
+    found += [
+        f"input {key}: {value} in the file, {ours.get(key)} in this code"
+        for key, value in content.get("input", ours).items()
+        if value != ours.get(key)
+    ]
+    return found + state_dict_differences(state_dict, model)
+
+
+def state_dict_differences(state_dict: Mapping[str, Tensor], model: nn.Module) -> list[str]:
+    """What keeps a state dict from loading strictly: missing, unknown and misshapen entries."""
+    own = model.state_dict()
+    found = _some("missing", [key for key in own if key not in state_dict])
+    found += _some("unknown", [key for key in state_dict if key not in own])
+    shared = [key for key in own if key in state_dict]
+    return found + _some(
+        "shape",
+        [
+            f"{key} {tuple(state_dict[key].shape)} in the file, {tuple(own[key].shape)} here"
+            for key in shared
+            if state_dict[key].shape != own[key].shape
+        ],
+    )
+
+
+def _some(kind: str, entries: list[str], most: int = 5) -> list[str]:
+    """The first few entries, and how many more there are."""
+    lines = [f"{kind}: {entry}" for entry in entries[:most]]
+    return lines + ([f"{kind}: and {len(entries) - most} more"] if len(entries) > most else [])

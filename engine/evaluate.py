@@ -1,0 +1,211 @@
+"""Tests: the views of a video, its score, all videos' scores, two streams fused."""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from datasets import DataError
+from datasets.clips import VideoDataset, init_worker
+from datasets.sampling import multi_clip, single_clip
+from engine.build import Stream, build_stream, frame_reader
+from engine.cli import resolve
+from engine.metrics import fuse
+from engine.report import print_summary, summarize_scores, write_results
+from video_transforms import NONE, crop_at, crop_corners, mirror
+
+CLIP_RULES = {"multi": multi_clip, "single": single_clip}
+
+
+def views(
+    images: np.ndarray, clips: Sequence[np.ndarray], size: int, ten_crop: bool, rule: str
+) -> Iterator[np.ndarray]:
+    """Every crop of every clip, uint8 (T, size, size, C), without copying a crop.
+
+    Args:
+        images: a video's decoded images (F, H, W, C).
+        clips: index arrays (T,) into them.
+        ten_crop: centre and corners, then the same of the mirrored frames; or the centre alone.
+        rule: of mirroring; with NONE the mirrored five are left out.
+    """
+    corners = crop_corners(*images.shape[1:3], size)
+    for frames in clips:
+        clip = images[frames]
+        if not ten_crop:
+            yield crop_at(clip, *corners[0], size)
+            continue
+        for picture in (clip,) if rule == NONE else (clip, mirror(clip, rule)):
+            for top, left in corners:
+                yield crop_at(picture, top, left, size)
+
+
+@torch.inference_mode()
+def score_video(
+    stream: Stream,
+    images: np.ndarray,
+    clips: Sequence[np.ndarray],
+    ten_crop: bool,
+    batch_size: int,
+) -> np.ndarray:
+    """The mean of all views' logits, float32 (classes,)."""
+    logits, batch = [], []
+    for view in views(images, clips, stream.spec.input.crop, ten_crop, stream.mirror_rule):
+        batch.append(view)
+        if len(batch) == batch_size:
+            logits.append(_batch_logits(stream, batch))
+            batch = []
+    if batch:
+        logits.append(_batch_logits(stream, batch))
+    return torch.cat(logits).mean(dim=0).cpu().numpy()
+
+
+def _batch_logits(stream: Stream, batch: list[np.ndarray]) -> torch.Tensor:
+    clips = torch.from_numpy(np.stack(batch)).to(stream.device)
+    return stream.model(stream.normalize(clips)).float()
+
+
+def score_all(
+    stream: Stream,
+    choose: Callable[[int, int], list[np.ndarray]],
+    ten_crop: bool,
+    batch_size: int | None,
+    workers: int,
+) -> np.ndarray:
+    """The scores of all test videos, float32 (videos, classes)."""
+    if batch_size is None:
+        batch_size = 10 if stream.device.type == "cuda" else 2
+    dataset = VideoDataset(
+        stream.split.val, frame_reader(stream.spec, stream.split), stream.spec.frames, choose
+    )
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=1 if workers else None,  # whole videos: few in memory at once
+        worker_init_fn=init_worker,
+    )
+    scores = [
+        score_video(stream, images.numpy(), [c.numpy() for c in clips], ten_crop, batch_size)
+        for images, clips in tqdm(
+            loader, stream.spec.name, unit="video", dynamic_ncols=True, disable=None
+        )
+    ]
+    return np.stack(scores)
+
+
+def run_test(args: argparse.Namespace, clip_rule: str) -> int:
+    """Tests one network (`args.arch`, `args.checkpoint`) and writes its results."""
+    stream = build_stream(args, args.arch, args.checkpoint)
+    start = time.perf_counter()
+    scores = score_all(stream, CLIP_RULES[clip_rule], args.ten_crop, args.batch_size, args.workers)
+    labels = _labels(stream)
+    summary = summarize_scores(scores, labels, time.perf_counter() - start)
+    print_summary(stream.spec.name, summary)
+    about = _about(args, clip_rule, [stream]) | {"arch": stream.spec.name}
+    about["checkpoint"] = str(stream.checkpoint)
+    _write(args, stream.spec.name, clip_rule, [stream], scores, about | summary)
+    return 0
+
+
+def run_fused_test(args: argparse.Namespace, clip_rule: str) -> int:
+    """Tests an RGB and a flow network on the same videos, and their fusion."""
+    streams = [
+        build_stream(args, args.arch_rgb, args.checkpoint_rgb),
+        build_stream(args, args.arch_flow, args.checkpoint_flow),
+    ]
+    order = _matching_order(*streams)
+    labels = _labels(streams[0])
+    start = time.perf_counter()
+    scores, summaries = [], {}
+    for stream, rows in zip(streams, (slice(None), order), strict=True):
+        begin = time.perf_counter()
+        scores.append(
+            score_all(stream, CLIP_RULES[clip_rule], args.ten_crop, args.batch_size, args.workers)[
+                rows
+            ]
+        )
+        summaries[stream.spec.name] = summarize_scores(
+            scores[-1], labels, time.perf_counter() - begin
+        )
+    fused = fuse(scores)
+    summary = summarize_scores(fused, labels, time.perf_counter() - start)
+    for name, stream_summary in summaries.items():
+        print_summary(name, stream_summary)
+    print_summary("fused", summary)
+    about = _about(args, clip_rule, streams) | {
+        "streams": summaries,
+        "checkpoints": [str(stream.checkpoint) for stream in streams],
+    }
+    name = "+".join(stream.spec.name for stream in streams)
+    _write(args, name, clip_rule, streams, fused, about | summary)
+    return 0
+
+
+def _matching_order(rgb: Stream, flow: Stream) -> list[int]:
+    """Where each RGB video stands in the flow list; raises DataError if the lists disagree."""
+    places = {record.folder: place for place, record in enumerate(flow.split.val)}
+    wanted = {record.folder for record in rgb.split.val}
+    for only, name, other in (
+        (wanted - places.keys(), "RGB", "flow"),
+        (places.keys() - wanted, "flow", "RGB"),
+    ):
+        if only:
+            some = ", ".join(sorted(only)[:3])
+            raise DataError(
+                f"{len(only)} videos are in the {name} list and not in the {other} list: {some}"
+            )
+    if len(flow.split.val) != len(rgb.split.val):
+        raise DataError("a video is listed twice in the RGB or the flow list")
+    for record in rgb.split.val:
+        twin = flow.split.val[places[record.folder]]
+        if twin.label != record.label:
+            raise DataError(
+                f"{record.line} and {twin.line}: '{record.folder}' has label {record.label} "
+                f"in one list and {twin.label} in the other"
+            )
+    return [places[record.folder] for record in rgb.split.val]
+
+
+def _labels(stream: Stream) -> np.ndarray:
+    return np.array([record.label for record in stream.split.val], np.int64)
+
+
+def _about(args: argparse.Namespace, clip_rule: str, streams: list[Stream]) -> dict:
+    mirrored = all(stream.mirror_rule != NONE for stream in streams)
+    return {
+        "dataset": args.dataset,
+        "split": args.split,
+        "clips": clip_rule,
+        "crops": (10 if mirrored else 5) if args.ten_crop else 1,
+    }
+
+
+def _write(
+    args: argparse.Namespace,
+    name: str,
+    clip_rule: str,
+    streams: list[Stream],
+    scores: np.ndarray,
+    summary: dict,
+) -> None:
+    split = streams[0].split
+    crops = "ten" if args.ten_crop else "one"
+    stem = f"{args.dataset}_{name}_split{args.split}_{clip_rule}_clip_{crops}_crop"
+    write_results(
+        resolve(args.results, "results") / stem,
+        _scores_path(args),
+        [record.folder for record in split.val],
+        _labels(streams[0]),
+        scores,
+        split.class_names,
+        summary,
+    )
+
+
+def _scores_path(args: argparse.Namespace) -> Path | None:
+    return resolve(args.scores, "") if args.scores else None

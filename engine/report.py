@@ -1,0 +1,175 @@
+"""What a person sees and a program reads: progress, epoch lines, TensorBoard, tables, JSON."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from engine.metrics import PassResult, confusion_matrix, mean_class_accuracy, topk_accuracy
+
+LOG_FILE = "log.jsonl"
+MAX_TABLE_CLASSES = 12
+
+
+class Progress:
+    """A bar on a terminal; without one, a line every `print_freq` batches."""
+
+    def __init__(self, title: str, print_freq: int):
+        self.title, self.print_freq = title, print_freq
+
+    def over(self, loader: Iterable, result: PassResult) -> Iterator:
+        """The loader's batches, with the running result shown."""
+        with tqdm(
+            loader, self.title, dynamic_ncols=True, leave=False, disable=not sys.stderr.isatty()
+        ) as bar:
+            start = time.perf_counter()
+            for number, batch in enumerate(bar, 1):
+                yield batch
+                if not bar.disable:
+                    bar.set_postfix_str(_running(result), refresh=False)
+                elif number % self.print_freq == 0 and number < len(loader):
+                    left = (time.perf_counter() - start) / number * (len(loader) - number)
+                    line = f"{self.title} [{number}/{len(loader)}] {_running(result)}"
+                    print(f"{line}, {left:.0f} s left", flush=True)
+
+
+def _running(result: PassResult) -> str:
+    return f"loss {result.loss:.4f}, top-1 {result.top1:.1f} %, data {result.waiting:.0f} %"
+
+
+class RunLog:
+    """The records of one training: TensorBoard events and a JSON line an epoch."""
+
+    def __init__(self, folder: Path, first_epoch: int):
+        self.folder = folder
+        self.writer = SummaryWriter(str(folder), purge_step=first_epoch)
+
+    def epoch(self, number: int, lr: float, train: PassResult, val: PassResult) -> None:
+        """Books an epoch; `number` counts from 0, printed lines and the log from 1."""
+        scalars = {
+            "top1_training": train.top1,
+            "top3_training": train.top3,
+            "classification_loss_training": train.loss,
+            "top1_validation": val.top1,
+            "top3_validation": val.top3,
+            "classification_loss_validation": val.loss,
+            "learning_rate": lr,
+            "clips_per_second": train.clips_per_second,
+        }
+        for name, value in scalars.items():
+            self.writer.add_scalar(f"data/{name}", value, number)
+        self.writer.flush()
+        line = {
+            "epoch": number + 1,
+            "lr": lr,
+            "steps": train.steps,
+            "train": _pass_summary(train),
+            "val": _pass_summary(val),
+        }
+        with open(self.folder / LOG_FILE, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def _pass_summary(result: PassResult) -> dict:
+    return {
+        "loss": round(result.loss, 6),
+        "top1": round(result.top1, 4),
+        "top3": round(result.top3, 4),
+        "seconds_loading": round(result.loading, 3),
+        "seconds_computing": round(result.computing, 3),
+        "clips_per_second": round(result.clips_per_second, 2),
+    }
+
+
+def epoch_line(number: int, epochs: int, lr: float, train: PassResult, val: PassResult) -> str:
+    """One line for people; `number` counts from 0."""
+    return (
+        f"epoch {number + 1}/{epochs}  lr {lr:.2g}  "
+        f"train: loss {train.loss:.4f} top-1 {train.top1:.2f} %  "
+        f"val: loss {val.loss:.4f} top-1 {val.top1:.2f} % top-3 {val.top3:.2f} %  "
+        f"{train.clips_per_second:.1f} clips/s, waiting for data {train.waiting:.0f} %"
+    )
+
+
+def summarize_scores(
+    scores: np.ndarray, labels: np.ndarray, seconds: float
+) -> dict[str, float | int]:
+    """The metrics of a test: scores (videos, classes), labels (videos,), its whole duration."""
+    return {
+        "videos": len(labels),
+        "top1": round(topk_accuracy(scores, labels, 1), 4),
+        "top3": round(topk_accuracy(scores, labels, 3), 4),
+        "mean_class_accuracy": round(mean_class_accuracy(scores, labels), 4),
+        "seconds_per_video": round(seconds / max(1, len(labels)), 4),
+    }
+
+
+def print_summary(title: str, summary: dict[str, float | int]) -> None:
+    print(
+        f"{title}: top-1 {summary['top1']:.2f} %, top-3 {summary['top3']:.2f} %, "
+        f"mean class accuracy {summary['mean_class_accuracy']:.2f} % "
+        f"({summary['videos']} videos, {summary['seconds_per_video']:.2f} s each)"
+    )
+
+
+def confusion_table(matrix: np.ndarray, class_names: list[str]) -> str:
+    """The matrix as text: rows are labels, columns predictions, in the same order."""
+    width = max(len(name) for name in class_names)
+    cell = max(3, len(str(matrix.max())) + 1)
+    header = " " * (width + 4) + "".join(f"{i:>{cell}}" for i in range(len(class_names)))
+    rows = [
+        f"{i:>2}  {name:<{width}}" + "".join(f"{value:>{cell}}" for value in row)
+        for i, (name, row) in enumerate(zip(class_names, matrix, strict=True))
+    ]
+    return "\n".join([header, *rows])
+
+
+def write_results(
+    stem: Path,
+    scores_file: Path | None,
+    videos: list[str],
+    labels: np.ndarray,
+    scores: np.ndarray,
+    class_names: list[str],
+    summary: dict,
+) -> None:
+    """Writes `<stem>.json`, `<stem>.png` (confusion matrix) and the scores' npz."""
+    from engine.plots import plot_confusion_matrix  # matplotlib is slow to import
+
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    scores_file = scores_file or stem.with_name(stem.name + ".npz")
+    scores_file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = scores_file.with_name(scores_file.name + ".tmp.npz")
+    np.savez(
+        temporary,
+        video=np.array(videos),
+        label=labels.astype(np.int64),
+        score=scores.astype(np.float32),
+        classes=np.array(class_names),
+    )
+    temporary.replace(scores_file)
+    matrix = confusion_matrix(scores, labels)
+    if len(class_names) <= MAX_TABLE_CLASSES:
+        print("rows: the video's class, columns: what it was called")
+        print(confusion_table(matrix, class_names))
+    picture = stem.with_name(stem.name + ".png")
+    plot_confusion_matrix(matrix, class_names, picture)
+    summary_file = stem.with_name(stem.name + ".json")
+    write_json(summary_file, summary | {"scores": str(scores_file), "confusion": str(picture)})
+    print(f"scores: {scores_file}\nsummary: {summary_file}\nconfusion matrix: {picture}")
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes through a temporary name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)

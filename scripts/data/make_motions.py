@@ -1,0 +1,181 @@
+"""The built-in dataset `motions`: textured scenes whose 8 classes differ only in motion.
+
+    python scripts/data/make_motions.py
+
+A textured patch moves over a textured background, between distractors that hold still, while
+the camera shakes. Left-to-right and right-to-left, grow and shrink, turn_cw and turn_ccw are
+each other's time reversal. up_then_down and down_then_up hold the same events in the other
+order: the pause between them, and the stills before and behind, are longer than the backbone's
+view of time, so only a head that models time can tell the two apart.
+"""
+
+import argparse
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from datasets.extraction import Preparation, extract, start_preparation  # noqa: E402
+from datasets.settings_file import write_lines, write_list  # noqa: E402
+from engine.cli import resolve, run  # noqa: E402
+
+CLASSES = (
+    "left_to_right",
+    "right_to_left",
+    "grow",
+    "shrink",
+    "turn_cw",
+    "turn_ccw",
+    "up_then_down",
+    "down_then_up",
+)
+WIDTH, HEIGHT = 170, 128
+# Displacements between the 16 frames that a clip shows: still, move, pause, move, still. In a
+# video that goes there and back, both places are shown for six frames: only the order of the
+# moves tells which came first, neither their sum nor where the patch is most of the time.
+SCHEDULE = (2, 3, 5, 3, 2)
+MIN_FRAMES, MAX_FRAMES = 16, 17
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where the patch is: centre in pixels, relative size, angle in degrees (counter-clockwise)."""
+
+    x: float
+    y: float
+    scale: float = 1.0
+    angle: float = 0.0
+
+
+def trajectory(label: int, count: int, rng: np.random.Generator) -> list[Pose]:
+    """The poses of a class over `count` frames; where, how far and how fast is random."""
+    x, y = rng.uniform(65, WIDTH - 65), rng.uniform(56, HEIGHT - 56)
+    scale, angle = rng.uniform(0.85, 1.15), rng.uniform(0, 360)
+    sign = 1 if label % 2 == 0 else -1
+    kind = label // 2
+    progress = _there_and_back(count) if kind == 3 else np.linspace(0, 1, count)
+    if kind == 0:
+        reach = sign * rng.uniform(36, 60)
+        return [Pose(x + reach * (p - 0.5), y, scale, angle) for p in progress]
+    if kind == 1:
+        factor = rng.uniform(1.7, 2.2)
+        return [Pose(x, y, scale * factor ** (sign * (p - 0.5)), angle) for p in progress]
+    if kind == 2:
+        reach = -sign * rng.uniform(100, 180)
+        return [Pose(x, y, scale, angle + reach * (p - 0.5)) for p in progress]
+    # There and back: the same two poses in every video of both classes, in the other order.
+    reach = sign * rng.uniform(22, 32)
+    return [Pose(x, y - reach * (1 - 2 * abs(p - 0.5)) + reach / 2, scale, angle) for p in progress]
+
+
+def _there_and_back(count: int) -> np.ndarray:
+    """0..1 over the frames: two equal moves with stills around them."""
+    before, move, pause, _, after = SCHEDULE
+    spare = count - 1 - sum(SCHEDULE)
+    steps = [0] * before + [1] * move + [0] * pause + [1] * move + [0] * (after + spare)
+    return np.concatenate([[0], np.cumsum(steps)]) / (2 * move)
+
+
+def texture(
+    height: int, width: int, coarse: int, contrast: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Coloured noise, uint8 (height, width, 3), with blobs of about `coarse` pixels."""
+    small = rng.normal(0, contrast, (height // coarse + 2, width // coarse + 2, 3))
+    smooth = cv2.resize(small.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    colour = rng.uniform(70, 185, 3)
+    return np.clip(colour + smooth, 0, 255).astype(np.uint8)
+
+
+def paste(scene: np.ndarray, patch: np.ndarray, pose: Pose) -> np.ndarray:
+    """The scene with the patch, an ellipse of its texture, drawn at a pose."""
+    size = patch.shape[0]
+    matrix = cv2.getRotationMatrix2D((size / 2, size / 2), pose.angle, pose.scale)
+    matrix[:, 2] += (pose.x - size / 2, pose.y - size / 2)
+    mask = np.zeros((size, size), np.float32)
+    axes = (int(size * 0.46), int(size * 0.34))
+    cv2.ellipse(mask, (size // 2, size // 2), axes, 0, 0, 360, 1.0, -1)
+    extent = (scene.shape[1], scene.shape[0])
+    alpha = cv2.warpAffine(mask, matrix, extent)[..., None]
+    moved = cv2.warpAffine(patch, matrix, extent)
+    return (scene * (1 - alpha) + moved * alpha).astype(np.uint8)
+
+
+def render(label: int, seed: tuple[int, ...]) -> list[np.ndarray]:
+    """A video of a class: uint8 (128, 170, 3) frames, a function of the seed."""
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(MIN_FRAMES, MAX_FRAMES, endpoint=True))
+    margin = 6
+    scene = texture(HEIGHT + 2 * margin, WIDTH + 2 * margin, 16, 14, rng)
+    for _ in range(3):
+        place = Pose(rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT), rng.uniform(0.3, 0.6))
+        scene = paste(scene, texture(64, 64, 8, 25, rng), place)
+    patch = texture(72, 72, 10, 60, rng)
+    shake = np.clip(np.cumsum(rng.normal(0, 0.4, (count, 2)), axis=0), -margin, margin)
+    frames = []
+    for pose, (dx, dy) in zip(trajectory(label, count, rng), shake, strict=True):
+        full = paste(scene, patch, Pose(pose.x + margin, pose.y + margin, pose.scale, pose.angle))
+        matrix = np.float32([[1, 0, dx - margin], [0, 1, dy - margin]])
+        frame = cv2.warpAffine(full, matrix, (WIDTH, HEIGHT)).astype(np.float32)
+        frames.append(np.clip(frame + rng.normal(0, 3, frame.shape), 0, 255).astype(np.uint8))
+    return frames
+
+
+def make_video(job: tuple) -> tuple[str, int, int]:
+    """Renders and extracts one video; returns (folder, frames, label)."""
+    part, label, number, seed, frames_dir, preparation = job
+    cv2.setNumThreads(1)
+    folder = f"{CLASSES[label]}/{part}_{number:03d}"
+    pictures = render(label, (seed, ("train", "val").index(part), label, number))
+    return folder, extract(pictures, frames_dir, folder, preparation), label
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", default="motions", help="name to make it under")
+    parser.add_argument("--frames", type=Path, help="default: datasets/<dataset>_frames")
+    parser.add_argument("--settings", type=Path, help="default: datasets/settings")
+    parser.add_argument("--train", type=int, default=24, help="training videos a class")
+    parser.add_argument("--val", type=int, default=12, help="test videos a class")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-j", "--workers", type=int, default=2)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    frames = resolve(args.frames, f"datasets/{args.dataset}_frames")
+    settings = resolve(args.settings, "datasets/settings") / args.dataset
+    preparation = Preparation(width=WIDTH, height=HEIGHT, flow="dis", bound=20.0)
+    start_preparation(frames, preparation)
+    sizes = {"train": args.train, "val": args.val}
+    jobs = [
+        (part, label, number, args.seed, frames, preparation)
+        for part, size in sizes.items()
+        for number in range(size)
+        for label in range(len(CLASSES))
+    ]
+    with ProcessPoolExecutor(args.workers) as pool:
+        done = list(
+            tqdm(pool.map(make_video, jobs), "motions", len(jobs), unit="video", disable=None)
+        )
+    for part in sizes:
+        rows = [row for job, row in zip(jobs, done, strict=True) if job[0] == part]
+        write_list(settings / f"{part}_rgb_split1.txt", rows)
+        flow_rows = [(folder, count - 1, label) for folder, count, label in rows]
+        write_list(settings / f"{part}_flow_split1.txt", flow_rows)
+    write_lines(settings / "classes.txt", CLASSES)
+    print(f"{len(done)} videos of {len(CLASSES)} classes: frames in {frames}, lists in {settings}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

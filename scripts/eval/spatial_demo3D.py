@@ -1,0 +1,20 @@
+"""Multi-clip test: consecutive clips over the whole video, ten crops of each by default.
+
+python scripts/eval/spatial_demo3D.py --arch=rgb_resneXt3D64f101 --split=1 --dataset=hmdb51
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from engine.cli import run, single_stream_parser  # noqa: E402
+from engine.evaluate import run_test  # noqa: E402
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_test(single_stream_parser(__doc__).parse_args(argv), "multi")
+
+
+if __name__ == "__main__":
+    run(main)

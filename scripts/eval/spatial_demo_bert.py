@@ -1,0 +1,20 @@
+"""Single-clip test: the clip from the middle of the video, ten crops of it by default.
+
+python scripts/eval/spatial_demo_bert.py --arch=rgb_resneXt3D64f101_bert10_FRMB --split=1
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from engine.cli import run, single_stream_parser  # noqa: E402
+from engine.evaluate import run_test  # noqa: E402
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_test(single_stream_parser(__doc__).parse_args(argv), "single")
+
+
+if __name__ == "__main__":
+    run(main)

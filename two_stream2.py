@@ -1,0 +1,27 @@
+"""Trains a network with SGD, the recipe of the average-pooled 3D CNNs.
+
+    python two_stream2.py --arch=rgb_resneXt3D64f101 --split=1 --dataset=hmdb51
+
+-c continues from the best model, -e evaluates it.
+"""
+
+from engine.cli import non_negative, run, training_parser
+from engine.fit import run_training
+from opt import sgd
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = training_parser(
+        __doc__,
+        arch="rgb_resneXt3D64f101",
+        batch_size=4,
+        iter_size=6,
+        lr=1e-2,
+        print_freq=200,
+    )
+    parser.add_argument("--start-epoch", type=non_negative, help="number of the first epoch")
+    return run_training(parser.parse_args(argv), sgd)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,26 @@
+"""Trains a network with AdamW, the recipe of the late-temporal heads.
+
+    python two_stream_bert2.py --arch=rgb_resneXt3D64f101_bert10_FRMB --split=1 --dataset=hmdb51
+
+-c continues from the best model, -e evaluates it.
+"""
+
+from engine.cli import run, training_parser
+from engine.fit import run_training
+from opt import adamw
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = training_parser(
+        __doc__,
+        arch="rgb_resneXt3D64f101_bert10_FRMB",
+        batch_size=8,
+        iter_size=16,
+        lr=1e-5,
+        print_freq=400,
+    )
+    return run_training(parser.parse_args(argv), adamw)
+
+
+if __name__ == "__main__":
+    run(main)
