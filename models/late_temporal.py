@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from models.archs import ArchSpec
+from models.archs import ArchError, ArchSpec
 from models.backbones import BACKBONES
 
 
@@ -31,7 +31,7 @@ class VideoNet(nn.Module):
     @torch.no_grad()
     def attention(self, clips: Tensor) -> Tensor | dict[str, Tensor]:
         """A BERT head's attention weights (N, heads, T'+1, T'+1); row 0 is the class token's."""
-        raise ValueError(f"{self.spec.name} has no BERT head, so no attention weights")
+        raise ArchError(f"{self.spec.name} has no BERT head, so no attention weights")
 
 
 def action_classifier(width: int, num_classes: int) -> nn.Linear:

@@ -54,7 +54,7 @@ class Schedule:
     def state_dict(self) -> dict:
         return {
             "kind": self.kind,
-            "ramp": {"last_epoch": self.ramp.last_epoch, "base_lrs": self.ramp.base_lrs},
+            "ramp": self.ramp.state_dict(),
             "plateau": self.plateau.state_dict(),
         }
 

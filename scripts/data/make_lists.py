@@ -1,0 +1,161 @@
+"""Official HMDB51 or UCF101 split files + extracted frame folders -> this project's lists.
+
+    python scripts/data/make_lists.py hmdb51 testTrainMulti_7030_splits --frames DIR
+    python scripts/data/make_lists.py ucf101 ucfTrainTestlist --frames DIR
+
+Writes train and test lists of every split and both modalities, with counts taken from disk, and
+classes.txt; prints what is missing. A video without frames is left out and the exit code is 1.
+"""
+
+import argparse
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from datasets import DATASETS  # noqa: E402
+from datasets.frames import FrameNames, count_images  # noqa: E402
+from datasets.settings_file import DataError, write_lines, write_list  # noqa: E402
+from engine.cli import resolve, run  # noqa: E402
+
+HMDB51_PARTS = {"0": None, "1": "train", "2": "val"}
+Splits = dict[tuple[int, str], list[tuple[str, str]]]  # (split, part) -> (video, class)
+
+
+def read_hmdb51(folder: Path) -> tuple[Splits, list[str]]:
+    """`<class>_test_split<k>.txt`, lines `video.avi 0|1|2` -> splits and class names."""
+    splits: Splits = defaultdict(list)
+    classes = set()
+    for path in sorted(folder.glob("*_test_split*.txt")):
+        match = re.fullmatch(r"(.+)_test_split(\d+)\.txt", path.name)
+        if match is None:
+            continue
+        class_name, split = match[1], int(match[2])
+        classes.add(class_name)
+        for number, line in _lines(path):
+            video, _, mark = line.rpartition(" ")
+            if mark not in HMDB51_PARTS or not video:
+                raise DataError(f"{path}:{number}: expected 'video.avi 0|1|2', got '{line}'")
+            part = HMDB51_PARTS[mark]
+            if part is not None:
+                splits[split, part].append((Path(video.strip()).stem, class_name))
+    if not splits:
+        raise DataError(f"no files <class>_test_split<k>.txt in {folder}")
+    return splits, sorted(classes)
+
+
+def read_ucf101(folder: Path) -> tuple[Splits, list[str]]:
+    """`classInd.txt`, `trainlist0<k>.txt`, `testlist0<k>.txt` -> splits and class names."""
+    names = {}
+    for number, line in _lines(folder / "classInd.txt"):
+        index, _, name = line.partition(" ")
+        if not index.isdecimal() or not name:
+            raise DataError(f"{folder / 'classInd.txt'}:{number}: expected 'index class'")
+        names[int(index)] = name.strip()
+    if sorted(names) != list(range(1, len(names) + 1)):
+        raise DataError(f"{folder / 'classInd.txt'}: the indices must run from 1 to {len(names)}")
+    splits: Splits = {}
+    for name, part in (("trainlist", "train"), ("testlist", "val")):
+        for path in sorted(folder.glob(f"{name}0*.txt")):
+            split = int(path.stem.removeprefix(name))
+            splits[split, part] = [
+                _ucf101_video(line, names, f"{path}:{number}") for number, line in _lines(path)
+            ]
+    if not splits:
+        raise DataError(f"no files trainlist0<k>.txt and testlist0<k>.txt in {folder}")
+    return splits, [names[index] for index in sorted(names)]
+
+
+def _ucf101_video(line: str, names: dict[int, str], where: str) -> tuple[str, str]:
+    """`Class/video.avi` or, in the training lists, `Class/video.avi index`."""
+    match = re.fullmatch(r"([^/]+)/(.+?\.\w+)(?:\s+(\d+))?", line)
+    if match is None or match[1] not in names.values():
+        raise DataError(f"{where}: expected 'Class/video.avi [index]', got '{line}'")
+    if match[3] and names.get(int(match[3])) != match[1]:
+        raise DataError(f"{where}: index {match[3]} is not the class {match[1]}")
+    return Path(match[2]).stem, match[1]
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """The numbered lines that are not blank."""
+    if not path.is_file():
+        raise DataError(f"no file {path}")
+    text = path.read_text(encoding="utf-8")
+    return [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
+def find_folder(frames: Path, video: str, class_name: str) -> str | None:
+    """The video's folder below `frames`: directly, or in its class's folder."""
+    for folder in (video, f"{class_name}/{video}"):
+        if (frames / folder).is_dir():
+            return folder
+    return None
+
+
+def count_video(frames: Path, folder: str | None, names: FrameNames) -> dict[str, int]:
+    """Images of each modality; 0 where there are none or x and y differ."""
+    if folder is None:
+        return {"rgb": 0, "flow": 0}
+    rgb = count_images(frames / folder, names, "rgb")[0]
+    x, y = count_images(frames / folder, names, "flow")
+    return {"rgb": rgb, "flow": x if x == y else 0}
+
+
+READERS = {"hmdb51": read_hmdb51, "ucf101": read_ucf101}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("dataset", choices=READERS)
+    parser.add_argument("splits", type=Path, help="folder of the official split files")
+    parser.add_argument("--frames", type=Path, help="default: datasets/<dataset>_frames")
+    parser.add_argument("--settings", type=Path, help="default: datasets/settings")
+    args = parser.parse_args(argv)
+    frames = resolve(args.frames, f"datasets/{args.dataset}_frames")
+    settings = resolve(args.settings, "datasets/settings") / args.dataset
+    if not frames.is_dir():
+        raise DataError(f"no frames: there is no folder {frames}; give --frames")
+    splits, classes = READERS[args.dataset](resolve(args.splits, ""))
+    names = DATASETS[args.dataset].names
+    videos = sorted({video for listed in splits.values() for video in listed})
+    folders = {video: find_folder(frames, *video) for video in videos}
+    counts = {video: count_video(frames, folders[video], names) for video in videos}
+    for (split, part), listed in sorted(splits.items()):
+        for modality in ("rgb", "flow"):
+            rows = [
+                (folders[video], counts[video][modality], classes.index(video[1]))
+                for video in listed
+                if counts[video][modality]
+            ]
+            path = settings / f"{part}_{modality}_split{split}.txt"
+            if rows:
+                write_list(path, rows)
+            print(f"{path.name}: {len(rows)} of {len(listed)} videos")
+    write_lines(settings / "classes.txt", classes)
+    print(f"{len(classes)} classes; lists in {settings}")
+    return report_missing(videos, folders, counts)
+
+
+def report_missing(videos: list, folders: dict, counts: dict) -> int:
+    """Prints a table of what each incomplete video lacks; returns the exit code."""
+    missing = []
+    for video in videos:
+        lacking = [modality for modality, count in counts[video].items() if not count]
+        if lacking:
+            what = "no frame folder" if folders[video] is None else f"no {' and no '.join(lacking)}"
+            missing.append((video[1], video[0], what))
+    if not missing:
+        return 0
+    print(f"\nmissing: {len(missing)} of {len(videos)} videos")
+    widths = [max(len(row[column]) for row in missing) for column in (0, 1)]
+    for class_name, video, what in missing:
+        print(f"  {class_name:<{widths[0]}}  {video:<{widths[1]}}  {what}")
+    return 1
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,125 @@
+"""Splits: lists, class names and what is refused; items of the two datasets."""
+
+import numpy as np
+import pytest
+import torch
+
+from datasets import DataError, create_dataset
+from datasets.clips import ClipDataset, VideoDataset
+from datasets.frames import FrameReader
+from datasets.sampling import multi_clip
+from tests.conftest import TinyDataset
+from video_transforms import CenterCrop, MultiScaleCornerCrop
+
+
+@pytest.fixture
+def toy(tmp_path):
+    dataset = TinyDataset(tmp_path)
+    for label in range(2):
+        dataset.add_video(f"v{label}", label, count=40)
+        dataset.add_video(f"w{label}", label, count=3)
+    videos = [("v0", 40, 0), ("v1", 40, 1), ("w0", 3, 0), ("w1", 3, 1)]
+    for part in ("train", "val"):
+        dataset.write_lists(part, videos)
+    return dataset
+
+
+def split_of(toy, modality="rgb", name=None, parts=("train", "val")):
+    return create_dataset(name or toy.name, 1, modality, toy.settings, toy.frames, parts)
+
+
+def clips_of(toy, training, transform, segments=1, seed=0) -> ClipDataset:
+    split = split_of(toy)
+    reader = FrameReader(split.frames, split.names, "rgb", (85, 64))
+    return ClipDataset(split.train, reader, 16, transform, training, segments, seed)
+
+
+def test_another_dataset_needs_no_code(toy):
+    split = split_of(toy)
+    assert [r.folder for r in split.train] == ["v0", "v1", "w0", "w1"]
+    assert split.class_names == ["class 0", "class 1"]
+    assert split.mirrored
+    (toy.lists / "classes.txt").write_text("a\nb\nc\n")
+    assert split_of(toy).class_names == ["a", "b", "c"]
+
+
+def test_classes_count_over_both_lists(toy):
+    toy.write_lists("val", [("v0", 40, 5)])
+    assert len(split_of(toy, parts=("val",)).class_names) == 6
+    toy.write_lists("train", [("v0", 40, 7)])
+    assert len(split_of(toy, parts=("val",)).class_names) == 8
+
+
+def test_labels_are_checked_against_the_classes(toy):
+    (toy.lists / "classes.txt").write_text("only\n")
+    with pytest.raises(DataError, match=r"train_rgb_split1.txt:2: the label of 'v1'"):
+        split_of(toy)
+
+
+def test_known_datasets_have_their_number_of_classes(tmp_path):
+    toy = TinyDataset(tmp_path, "hmdb51")
+    toy.add_video("v", 0, 5)
+    toy.write_lists("val", [("v", 5, 0)])
+    assert len(split_of(toy, parts=("val",)).class_names) == 51
+    (toy.lists / "classes.txt").write_text("a\nb\n")
+    with pytest.raises(DataError, match="names 2 classes, 'hmdb51' has 51"):
+        split_of(toy, parts=("val",))
+
+
+def test_missing_folders_say_so(toy, tmp_path):
+    with pytest.raises(DataError, match=r"no lists for the dataset 'other'.*there: toy"):
+        split_of(toy, name="other")
+    with pytest.raises(DataError, match="give --frames"):
+        create_dataset("toy", 1, "rgb", toy.settings, tmp_path / "absent")
+    with pytest.raises(DataError, match="no list .*val_rgb_split2"):
+        create_dataset("toy", 2, "rgb", toy.settings, toy.frames, ("val",))
+
+
+def test_items_are_uint8_clips(toy):
+    data = clips_of(toy, False, CenterCrop(56))
+    clip, label = data[1]
+    assert clip.shape == (1, 16, 56, 56, 3) and clip.dtype == torch.uint8
+    assert label == 1
+    reader = data.reader
+    expected = reader.read(data.records[1], np.arange(13, 29))  # (39 - 16 + 1) // 2 = 12
+    assert np.array_equal(clip[0].numpy(), CenterCrop(56)(expected))
+
+
+def test_segments_share_their_crop(toy):
+    data = clips_of(toy, True, MultiScaleCornerCrop(56), segments=2)
+    clip, _ = data[2]
+    assert clip.shape == (2, 16, 56, 56, 3)
+
+
+def test_randomness_is_a_function_of_seed_epoch_and_index(toy):
+    data = clips_of(toy, True, MultiScaleCornerCrop(56))
+    first = data[0][0]
+    data[1]
+    assert torch.equal(data[0][0], first)
+    assert torch.equal(clips_of(toy, True, MultiScaleCornerCrop(56))[0][0], first)
+    data.set_epoch(1)
+    assert not torch.equal(data[0][0], first)
+    assert not torch.equal(clips_of(toy, True, MultiScaleCornerCrop(56), seed=1)[0][0], first)
+
+
+def test_living_workers_see_the_epoch_change(toy):
+    data = clips_of(toy, True, MultiScaleCornerCrop(56))
+    loader = torch.utils.data.DataLoader(data, 2, num_workers=1, persistent_workers=True)
+    for epoch in (0, 1):
+        data.set_epoch(epoch)
+        loaded = torch.cat([clips for clips, _ in loader])
+        assert torch.equal(loaded, torch.stack([data[i][0] for i in range(4)]))
+
+
+def test_a_test_video_is_decoded_once(toy):
+    split = split_of(toy)
+    reader = FrameReader(split.frames, split.names, "rgb", (85, 64))
+    data = VideoDataset(split.val, reader, 16, multi_clip)
+    images, clips = data[0]
+    numbers = multi_clip(40, 16)
+    assert len(clips) == len(numbers) == 2
+    assert len(images) == 32
+    for clip, wanted in zip(clips, numbers, strict=True):
+        assert np.array_equal(images[clip], reader.read(split.val[0], wanted))
+    images, clips = data[2]  # 3 frames
+    assert len(images) == 3 and clips[0].tolist() == [0, 1, 2] * 5 + [0]
