@@ -11,7 +11,7 @@ from datasets import hmdb51, ucf101
 from datasets.frames import FrameNames, check_records
 from datasets.settings_file import DataError, VideoRecord, read_class_names, read_list
 
-__all__ = ["DATASETS", "DataError", "DatasetSpec", "Split", "create_dataset"]
+__all__ = ["DATASETS", "DataError", "DatasetSpec", "Split", "create_dataset", "unnamed_classes"]
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,16 @@ def create_dataset(
         modality=modality,
         train=checked.get("train", []),
         val=checked.get("val", []),
-        class_names=class_names or [f"class {label}" for label in range(num_classes)],
+        class_names=class_names or unnamed_classes(num_classes),
         frames=frames,
         names=spec.names,
         mirrored=spec.mirrored,
     )
+
+
+def unnamed_classes(number: int) -> list[str]:
+    """What classes are called where no classes.txt names them."""
+    return [f"class {label}" for label in range(number)]
 
 
 def _num_classes(spec: DatasetSpec, class_names: list[str] | None, folder: Path) -> int | None:

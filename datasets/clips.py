@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -92,8 +91,3 @@ class VideoDataset(Dataset):
         unique, places = np.unique(np.stack(clips), return_inverse=True)
         images = self.reader.read_unique(record, unique)
         return images, list(places.reshape(len(clips), self.length))
-
-
-def init_worker(worker: int) -> None:
-    """A loader process decodes on one thread: the processes are the parallelism."""
-    cv2.setNumThreads(1)

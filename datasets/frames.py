@@ -9,6 +9,9 @@ import numpy as np
 
 from datasets.settings_file import DataError, VideoRecord
 
+# Processes are the parallelism, and OpenCV's own threads would hang in a forked one.
+cv2.setNumThreads(1)
+
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 
@@ -167,4 +170,5 @@ def _is_truncated(data: bytes) -> bool:
     """Whether a JPEG's picture has no end: decoders fill the rest with grey and say nothing."""
     if not data.startswith(JPEG_START) or data.endswith(JPEG_END):
         return False
-    return data.rfind(JPEG_END) < data.rfind(JPEG_SCAN)
+    end = data.rfind(JPEG_END)
+    return end < 0 or end < data.rfind(JPEG_SCAN)  # a thumbnail has an end of its own

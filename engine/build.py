@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from datasets import Split, create_dataset
-from datasets.clips import ClipDataset, init_worker
+from datasets.clips import ClipDataset
 from datasets.extraction import read_preparation
 from datasets.frames import FrameReader
 from engine.checkpoint import BEST, load_checkpoint, read_file, strip_wrappers
@@ -169,7 +169,6 @@ def _loader(
         num_workers=args.workers,
         pin_memory=device.type == "cuda",
         persistent_workers=args.workers > 0,
-        worker_init_fn=init_worker,
         generator=torch.Generator(),  # leaves the training's random numbers alone
     )
 

@@ -5,7 +5,7 @@ best_loss, optimizer`) and, from this code, what is needed to use the weights ri
 """
 
 import os
-import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from datasets import unnamed_classes
 from engine import __version__
 from models import ArchSpec
 
@@ -44,14 +45,21 @@ def read_file(path: Path) -> dict:
     try:
         with torch.serialization.safe_globals(_NUMPY_SCALARS):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "it ends early"
+    except Exception as error:  # the unpickler raises whatever broken bytes lead it to
         raise CheckpointError(
-            f"cannot read {path}: truncated or not a checkpoint ({reason})"
+            f"cannot read {path}: truncated or not a checkpoint ({_reason(error)})"
         ) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content
+
+
+def _reason(error: Exception) -> str:
+    """The line of a loading error that says what is wrong; torch's advice is left out."""
+    unsafe = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error))
+    if unsafe:
+        return f"it holds {unsafe[1]}, which is no plain data and is not executed"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def strip_wrappers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -98,7 +106,7 @@ def make_checkpoint(
         "input": describe_input(spec),
         **about,
         "format_version": FORMAT_VERSION,
-        "versions": {"torch": torch.__version__, "late_temporal": __version__},
+        "versions": {"torch": str(torch.__version__), "late_temporal": __version__},
     }
 
 
@@ -140,6 +148,8 @@ def _differences(
     if isinstance(classes, Tensor) and len(classes) != len(class_names):
         return found + [f"classes: {len(classes)} in the file, {len(class_names)} in the dataset"]
     theirs = content.get("class_names", class_names)
+    if unnamed_classes(len(theirs)) in (theirs, class_names):
+        theirs = class_names  # one side does not know their names
     found += [
         f"class {label}: '{a}' in the file, '{b}' in the dataset"
         for label, (a, b) in enumerate(zip(theirs, class_names, strict=True))

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from datasets import DataError
-from datasets.clips import VideoDataset, init_worker
+from datasets.clips import VideoDataset
 from datasets.sampling import multi_clip, single_clip
 from engine.build import Stream, build_stream, frame_reader
 from engine.cli import resolve
@@ -87,7 +87,6 @@ def score_all(
         batch_size=None,
         num_workers=workers,
         prefetch_factor=1 if workers else None,  # whole videos: few in memory at once
-        worker_init_fn=init_worker,
     )
     scores = [
         score_video(stream, images.numpy(), [c.numpy() for c in clips], ten_crop, batch_size)

@@ -14,7 +14,7 @@ def topk_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
     """
     k = min(k, scores.shape[1])
     own = scores[np.arange(len(labels)), labels][:, None]
-    rank = (scores >= own).sum(axis=1)  # 1 is the best
+    rank = (~(scores < own)).sum(axis=1)  # 1 is the best; a NaN is the worst
     return 100 * float(np.mean(rank <= k))
 
 

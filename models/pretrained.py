@@ -36,6 +36,9 @@ RENAMINGS: dict[str, dict[str, str | None]] = {
     | {"head": None},
     "tiny3D": {},
 }
+# What a checkpoint may hold that is not its backbone: another network's head is left aside.
+HEADS = ("bert", "bert_slow", "bert_fast", "lstm", "linear", "NLB", "fc_action")
+HEADS += ("mapper", "mapper_slow", "mapper_fast")
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def load_pretrained(model: VideoNet, state_dict: Mapping[str, Tensor]) -> Pretra
     """Fills the backbone, and whatever else fits, from a published file or a checkpoint.
 
     Only the head, the reduction block and the classifier may be missing in the file, and only
-    the file's own classifier and the block that FRMB replaces may be left over.
+    the file's own head and classifier and the block that FRMB replaces may be left over.
     Raises ArchError with the first keys that do not fit.
     """
     spec = model.spec
@@ -63,10 +66,9 @@ def load_pretrained(model: VideoNet, state_dict: Mapping[str, Tensor]) -> Pretra
     optional = _optional_prefixes(model)
     usable, misfits = {}, []
     for key, value in renamed.items():
-        fits = key in own and own[key].shape == value.shape
-        if fits:
+        if key in own and own[key].shape == value.shape:
             usable[key] = value
-        elif not key.startswith(optional):
+        elif not key.startswith(optional) and key.split(".")[0] not in HEADS:
             misfits.append(f"{key} {tuple(value.shape)}")
     missing = [key for key in own if key not in usable]
     misfits += [

@@ -130,7 +130,6 @@ def render(label: int, seed: tuple[int, ...]) -> list[np.ndarray]:
 def make_video(job: tuple) -> tuple[str, int, int]:
     """Renders and extracts one video; returns (folder, frames, label)."""
     part, label, number, seed, frames_dir, preparation = job
-    cv2.setNumThreads(1)
     folder = f"{CLASSES[label]}/{part}_{number:03d}"
     pictures = render(label, (seed, ("train", "val").index(part), label, number))
     return folder, extract(pictures, frames_dir, folder, preparation), label

@@ -17,7 +17,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -117,7 +116,6 @@ def choose_split(args: argparse.Namespace, videos: list[Video]) -> dict[str, str
 
 def prepare_video(source: Path, frames: Path, folder: str, preparation: Preparation) -> str | None:
     """Extracts one video unless it is finished; returns None, or why it cannot be."""
-    cv2.setNumThreads(1)
     if is_finished(frames / folder, preparation):
         return None
     try:
@@ -161,11 +159,11 @@ def write_lists(
     split: int,
     videos: list[Video],
     parts: dict[str, str | None],
+    class_names: list[str],
     frames: Path,
     preparation: Preparation,
 ) -> None:
     """Writes the lists of one split, counts taken from disk, and classes.txt."""
-    class_names = merge_class_names(settings / "classes.txt", videos)
     modalities = ("rgb", "flow") if preparation.has_flow else ("rgb",)
     for modality in modalities:
         for part in ("train", "val"):
@@ -257,7 +255,9 @@ def main(argv: list[str] | None = None, report: Callable[[str], None] = print) -
     failures = prepare_all(root, videos, frames, preparation, args.workers)
     clean_up(frames)
     usable = [video for video in videos if video.path not in failures]
-    write_lists(settings, args.split, usable, parts, frames, preparation)
+    # Labels follow from all videos: they stay when a broken one is mended.
+    class_names = merge_class_names(settings / "classes.txt", videos)
+    write_lists(settings, args.split, usable, parts, class_names, frames, preparation)
     numbers = Counter(parts[video.path] for video in usable)
     report(
         f"{len(usable)} videos in {frames} ({describe(preparation)}); split {args.split}: "

@@ -1,0 +1,46 @@
+"""Metrics and fusion on numbers that can be checked by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from engine.metrics import PassResult, confusion_matrix, fuse, mean_class_accuracy, topk_accuracy
+
+SCORES = np.array([[3, 2, 1, 0], [0, 1, 2, 3], [0, 3, 2, 1], [4, 1, 2, 3]], np.float32)
+LABELS = np.array([0, 3, 2, 1])
+
+
+def test_accuracies():
+    assert topk_accuracy(SCORES, LABELS, 1) == 50
+    assert topk_accuracy(SCORES, LABELS, 2) == 75
+    assert topk_accuracy(SCORES, LABELS, 3) == 75
+    assert topk_accuracy(SCORES, LABELS, 4) == topk_accuracy(SCORES, LABELS, 9) == 100
+
+
+def test_a_constant_answer_is_wrong():
+    assert topk_accuracy(np.zeros((4, 4)), LABELS, 1) == 0
+    assert topk_accuracy(np.full((4, 4), np.nan), LABELS, 1) == 0
+
+
+def test_confusion_and_mean_class_accuracy():
+    scores = np.eye(3)[[0, 0, 1, 1]]
+    labels = np.array([0, 0, 0, 1])
+    assert confusion_matrix(scores, labels).tolist() == [[2, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert mean_class_accuracy(scores, labels) == pytest.approx(100 * (2 / 3 + 1) / 2)
+
+
+def test_fusion_divides_by_the_norm_before_adding():
+    rgb, flow = np.array([[3.0, 4.0]]), np.array([[100.0, 0.0]])
+    np.testing.assert_allclose(fuse([rgb, flow]), [[1.6, 0.8]])
+
+
+def test_pass_result():
+    result = PassResult()
+    logits = torch.tensor(SCORES)
+    result.add(logits, torch.tensor(LABELS), loss=2.0, clips=8)
+    result.add(logits[:1], torch.tensor(LABELS[:1]), loss=1.0, clips=2)
+    assert (result.videos, result.clips) == (5, 10)
+    assert result.loss == pytest.approx((4 * 2 + 1) / 5)
+    assert (result.top1, result.top3) == (60, 80)
+    result.loading, result.computing = 1, 3
+    assert (result.waiting, result.clips_per_second) == (25, 2.5)

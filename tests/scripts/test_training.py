@@ -1,0 +1,224 @@
+"""The two training scripts as a user runs them, on a dataset of a few tiny videos."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import two_stream2
+import two_stream_bert2
+from datasets import DataError
+from engine.checkpoint import CheckpointError
+from engine.cli import UsageError
+from models import ArchError
+from tests.conftest import TinyDataset, run_script
+
+BERT = "rgb_tiny3D16f_bert10_FRMB"
+QUICK = ["--workers", "0", "-b", "4", "--iter-size", "2", "--lr", "1e-3"]
+
+
+def train(tiny, output, *flags, arch=BERT, script=two_stream_bert2):
+    argv = [*tiny.flags, "--arch", arch, "--output", str(output), *QUICK, *map(str, flags)]
+    assert script.main(argv) == 0
+    return output / f"{tiny.name}_{arch}_split1"
+
+
+def weights(path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    """A finished training of three epochs; read-only."""
+    return train(tiny, tmp_path_factory.mktemp("run"), "--epochs", 3)
+
+
+@pytest.fixture
+def own_run(run, tmp_path):
+    """A copy of that training to continue."""
+    shutil.copytree(run.parent, tmp_path / "runs")
+    return tmp_path / "runs" / run.name
+
+
+@pytest.mark.parametrize(
+    ("script", "defaults"),
+    [
+        (two_stream2, ("rgb_resneXt3D64f101", 4, 6, 1e-2, 200)),
+        (two_stream_bert2, ("rgb_resneXt3D64f101_bert10_FRMB", 8, 16, 1e-5, 400)),
+    ],
+)
+def test_published_defaults(script, defaults, monkeypatch):
+    seen = []
+    monkeypatch.setattr(script, "run_training", lambda args, _: seen.append(args))
+    script.main([])
+    script.main(["--settings=s", "-d=ucf101", "-a=x", "-s=2", "-j=3", "--epochs=4", "-b=5"])
+    script.main(["--learning-rate=0.5", "--wd=0.1", "--save-freq=2", "-e", "-c", "--num-seg=3"])
+    args, second, third = seen
+    shown = (args.arch, args.batch_size, args.iter_size, args.lr, args.print_freq)
+    assert shown == defaults
+    assert (args.dataset, args.split, args.workers, args.epochs) == ("hmdb51", 1, 2, 200)
+    assert (args.momentum, args.weight_decay, args.save_freq, args.num_seg) == (0.9, 1e-3, 1, 1)
+    assert (args.evaluate, args.resume) == (False, None)
+    assert (second.dataset, second.arch, second.split, second.workers) == ("ucf101", "x", 2, 3)
+    assert (third.lr, third.weight_decay, third.evaluate, third.resume) == (0.5, 0.1, True, "best")
+    if script is two_stream2:
+        script.main(["--start-epoch", "7"])
+        assert seen[-1].start_epoch == 7
+
+
+def test_a_run_leaves_everything_in_its_folder(run, tiny):
+    names = {path.name for path in run.iterdir() if "tfevents" not in path.name}
+    assert names == {
+        "model_best.pth.tar",
+        "last.pth.tar",
+        "log.jsonl",
+        "args.json",
+        "curves.png",
+    }
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in log] == [1, 2, 3]
+    assert log[0]["steps"] == 2  # 12 videos in batches of 4, two batches a step
+    for part in ("train", "val"):
+        assert log[0][part].keys() == {
+            "loss",
+            "top1",
+            "top3",
+            "seconds_loading",
+            "seconds_computing",
+            "clips_per_second",
+        }
+    assert json.loads((run / "args.json").read_text())["lr"] == 1e-3
+    checkpoint = torch.load(run / "last.pth.tar", weights_only=True)
+    assert checkpoint["epoch"] == 3 and checkpoint["arch"] == BERT
+    assert checkpoint["class_names"] == ["left", "middle", "right"]
+    assert (checkpoint["dataset"], checkpoint["split"]) == (tiny.name, 1)
+    assert (checkpoint["mirror"], checkpoint["flow_bound"]) == ("plain", None)
+    best = max(line["val"]["top1"] for line in log)
+    assert checkpoint["best_prec1"] == pytest.approx(best, abs=1e-3)
+
+
+def test_tensorboard_has_the_published_scalars(run):
+    events = EventAccumulator(str(run))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {"data/top1_validation", "data/top3_validation", "data/top1_training"} <= tags
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    written = [event.value for event in events.Scalars("data/top1_validation")]
+    np.testing.assert_allclose(written, [line["val"]["top1"] for line in log], rtol=1e-4)
+
+
+def test_the_same_seed_trains_the_same_and_another_does_not(run, tiny, tmp_path):
+    again = train(tiny, tmp_path / "again", "--epochs", 3, "--workers", 1)
+    other = train(tiny, tmp_path / "other", "--epochs", 3, "--seed", 1)
+    assert same(weights(run / "last.pth.tar"), weights(again / "last.pth.tar"))
+    assert not same(weights(run / "last.pth.tar"), weights(other / "last.pth.tar"))
+
+
+def test_continuing_equals_training_in_one_go(run, tiny, tmp_path):
+    """With the plateau's schedule, which does not know how many epochs will come."""
+    train(tiny, tmp_path, "--epochs", 1)
+    folder = train(tiny, tmp_path, "--epochs", 3, "-c", "last")
+    assert same(weights(run / "last.pth.tar"), weights(folder / "last.pth.tar"))
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in log] == [1, 2, 3]
+
+
+def test_continue_takes_the_best_by_default_or_a_file(own_run, tiny, capsys):
+    best = torch.load(own_run / "model_best.pth.tar", weights_only=True)["epoch"]
+    train(tiny, own_run.parent, "--epochs", 4, "-c")
+    assert f"model_best.pth.tar: {best} epochs done" in capsys.readouterr().out
+    train(tiny, own_run.parent, "--epochs", 5, "-c", own_run / "last.pth.tar")
+    assert "last.pth.tar: 4 epochs done" in capsys.readouterr().out
+
+
+def test_evaluate_reports_the_best_model_and_writes_nothing(own_run, tiny, capsys):
+    before = {path: path.stat().st_mtime_ns for path in own_run.iterdir()}
+    train(tiny, own_run.parent, "-e")
+    printed = capsys.readouterr().out
+    best = torch.load(own_run / "model_best.pth.tar", weights_only=True)["best_prec1"]
+    assert f"top-1 {best:.2f} %" in printed and "model_best.pth.tar" in printed
+    assert {path: path.stat().st_mtime_ns for path in own_run.iterdir()} == before
+
+
+def test_a_new_training_keeps_the_earlier_one(own_run, tiny):
+    old = weights(own_run / "last.pth.tar")
+    train(tiny, own_run.parent, "--epochs", 1, "--seed", 5)
+    (kept,) = own_run.parent.glob("*.before-*")
+    assert same(weights(kept / "last.pth.tar"), old)
+    assert not same(weights(own_run / "last.pth.tar"), old)
+
+
+def test_max_steps(tiny, tmp_path, capsys):
+    folder = train(tiny, tmp_path, "--max-steps", 3)
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["steps"] for line in log] == [2, 1]
+    assert "stopped after --max-steps 3" in capsys.readouterr().out
+    assert (folder / "last.pth.tar").exists()
+
+
+def test_sgd_on_flow_with_segments_and_cosine(tiny, tmp_path):
+    folder = train(
+        tiny,
+        tmp_path,
+        *("--epochs", 2, "--num-seg", 2, "--scheduler", "cosine", "--warmup-epochs", 1),
+        arch="flow_tiny3D16f",
+        script=two_stream2,
+    )
+    checkpoint = torch.load(folder / "last.pth.tar", weights_only=True)
+    assert checkpoint["mirror"] == "inverted"
+    assert checkpoint["optimizer"]["param_groups"][0]["dampening"] == 0.9
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["lr"] for line in log] == [5e-4, 1e-3]
+
+
+def test_no_flip_is_recorded(tiny, tmp_path):
+    folder = train(tiny, tmp_path, "--epochs", 1, "--no-flip")
+    assert torch.load(folder / "last.pth.tar", weights_only=True)["mirror"] == "none"
+
+
+def test_pretrained_weights(run, tiny, tmp_path, capsys):
+    path = run / "model_best.pth.tar"
+    train(tiny, tmp_path, "--max-steps", 1, "--weights", path, arch="rgb_tiny3D16f_FRMB_lstm")
+    assert "8 new (lstm)" in capsys.readouterr().out
+    with pytest.raises(ArchError, match="do not fit flow_tiny3D16f"):
+        train(tiny, tmp_path, "--weights", path, arch="flow_tiny3D16f")
+
+
+def test_mistakes_are_found_before_training(tiny, run, tmp_path):
+    with pytest.raises(ArchError, match="did you mean rgb_tiny3D16f"):
+        train(tiny, tmp_path, arch="rgb_tiny3d16f")
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        train(tiny, tmp_path, "-c")
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        train(tiny, tmp_path, "-e", "-c", tmp_path / "absent.pth.tar")
+    with pytest.raises(DataError, match="no list .*split9"):
+        train(tiny, tmp_path, "-s", 9)
+    with pytest.raises(UsageError, match="--device"):
+        train(tiny, tmp_path, "--device", "warp")
+    with pytest.raises(CheckpointError, match="does not fit"):
+        train(tiny, tmp_path, "-c", run / "last.pth.tar", arch="rgb_tiny3D16f")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bad_image_stops_a_training_and_is_named(tmp_path):
+    toy = TinyDataset(tmp_path)
+    toy.add_video("good", 0, 20)
+    toy.add_video("bad one", 1, 16)
+    for part in ("train", "val"):
+        toy.write_lists(part, [("good", 20, 0), ("bad one", 16, 1)])
+    path = toy.frames / "bad one" / "img_00005.jpg"
+    path.write_bytes(path.read_bytes()[:300])
+    flags = [*toy.flags, "--arch", BERT, "--output", tmp_path / "runs", "-b", 2, "--workers", 1]
+    process = run_script("two_stream_bert2.py", *flags, check=False)
+    assert process.returncode == 1
+    (message,) = [line for line in process.stderr.splitlines() if line.startswith("error:")]
+    for part in ("train_rgb_split1.txt:2", "'bad one'", "img_00005.jpg", "truncated"):
+        assert part in message
+    assert "Traceback" not in process.stderr
