@@ -37,7 +37,8 @@ def run(main: Callable[[], int | None]) -> None:
         message = str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
         sys.exit(f"error: {message}")
     except KeyboardInterrupt:
-        sys.exit("interrupted")
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def positive(text: str) -> int:
@@ -156,4 +157,5 @@ def choose_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"cannot use --device {name}: {reason}") from None
+    torch.backends.cudnn.benchmark = True  # clips of one size: the search for algorithms pays
     return device

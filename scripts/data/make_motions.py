@@ -142,7 +142,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset", default="motions", help="name to make it under")
     parser.add_argument("--frames", type=Path, help="default: datasets/<dataset>_frames")
     parser.add_argument("--settings", type=Path, help="default: datasets/settings")
-    parser.add_argument("--train", type=int, default=24, help="training videos a class")
+    parser.add_argument("--train", type=int, default=40, help="training videos a class")
     parser.add_argument("--val", type=int, default=12, help="test videos a class")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-j", "--workers", type=int, default=2)

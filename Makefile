@@ -1,0 +1,26 @@
+# make demo   sets up .venv, then trains and tests both streams on the built-in dataset
+# make test   sets up .venv, then checks the style and runs all tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_FLAGS ?=
+
+.PHONY: demo test setup clean
+
+demo: setup
+	$(BIN)/python scripts/demo.py $(DEMO_FLAGS)
+
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) checkpoint results datasets/motions_frames datasets/settings/motions

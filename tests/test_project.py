@@ -1,0 +1,87 @@
+"""The project's own promises: its layout, its README's table, its requirements."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from scripts.list_archs import updated
+from tests.conftest import ROOT
+
+SOURCES = [
+    path
+    for folder in (".", "models", "datasets", "engine", "opt", "scripts", "tests")
+    for path in ROOT.glob("*.py" if folder == "." else f"{folder}/**/*.py")
+]
+# Who may import what of ours: the arrows point one way.
+ALLOWED = {
+    "video_transforms.py": set(),
+    "opt": {"opt"},
+    "datasets": {"datasets"},
+    "models": {"models"},
+    "engine": {"engine", "models", "datasets", "opt", "video_transforms"},
+}
+OURS = {"engine", "models", "datasets", "opt", "video_transforms", "scripts", "tests"}
+
+
+def imported(path: Path) -> set[str]:
+    """First parts of the modules that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("place", ALLOWED)
+def test_arrows_point_one_way(place):
+    files = [path for path in SOURCES if path.relative_to(ROOT).parts[0] == place]
+    assert files
+    for path in files:
+        assert imported(path) & OURS <= ALLOWED[place], path
+
+
+def test_files_and_functions_stay_short():
+    for path in SOURCES:
+        if "tests" in path.parts:
+            continue
+        text = path.read_text(encoding="utf-8")
+        limit = (
+            60 if re.fullmatch(r"two_stream\w*2|spatial_demo\w+|combined_demo", path.stem) else 300
+        )
+        assert len(text.splitlines()) < limit, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
+
+
+def test_nothing_is_read_off_an_architecture_name():
+    pattern = re.compile(r"""['"]\w+['"] (not )?in (\w+\.)?(arch|name|arch_name|architecture)\b""")
+    for path in SOURCES:
+        if "tests" not in path.parts:
+            assert not pattern.search(path.read_text(encoding="utf-8")), path
+
+
+def test_the_readme_table_is_the_registry():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert updated(text) == text, "run python scripts/list_archs.py --update"
+
+
+def test_the_readme_names_only_files_that_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
+    for script in re.findall(r"python ((?:scripts/)?[\w/]+\.py)", text):
+        assert (ROOT / script).exists() or (ROOT / "scripts/eval" / script).exists(), script
+
+
+def test_requirements_are_pinned_and_conda_uses_them():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    packages = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w-]+==[\w.]+", line) for line in packages)
+    assert "- -r requirements.txt" in (ROOT / "environment.yml").read_text()
