@@ -21,8 +21,14 @@ from models import ArchSpec
 BEST, LAST = "model_best.pth.tar", "last.pth.tar"
 FORMAT_VERSION = 1
 WRAPPERS = ("module.", "_orig_mod.")  # DataParallel and DDP, torch.compile
-# Old files may hold their accuracies as NumPy numbers.
-_NUMPY_SCALARS = [np.dtype, np._core.multiarray.scalar, type(np.dtype("f8")), type(np.dtype("f4"))]
+# Old files may hold their accuracies as NumPy numbers, under NumPy 1's name for them.
+_SCALAR = np._core.multiarray.scalar
+_NUMPY_SCALARS = [
+    np.dtype,
+    *(type(np.dtype(code)) for code in ("f4", "f8", "i8")),
+    _SCALAR,
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+]
 
 
 class CheckpointError(ValueError):

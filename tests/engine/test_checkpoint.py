@@ -180,6 +180,18 @@ def test_truncated_foreign_and_absent_files_are_refused(tmp_path, model):
         load(tmp_path / "other.pth.tar", model)
 
 
+def test_old_formats_load(tmp_path, model):
+    """Files from before PyTorch 1.6, and NumPy numbers under NumPy 1's names."""
+    content = content_of(model, best_prec1=np.float64(12.5), best_loss=np.float32(1.5))
+    path = tmp_path / "old.pth.tar"
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    assert float(load(path, create_model(ARCH, 3))["best_prec1"]) == 12.5
+    data = path.read_bytes()
+    assert b"numpy._core.multiarray" in data
+    path.write_bytes(data.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    assert float(load(path, create_model(ARCH, 3))["best_loss"]) == 1.5
+
+
 class Attack:
     def __reduce__(self):
         return (print, ("executed",))
