@@ -257,14 +257,16 @@ def main(argv: list[str] | None = None, report: Callable[[str], None] = print) -
     usable = [video for video in videos if video.path not in failures]
     # Labels follow from all videos: they stay when a broken one is mended.
     class_names = merge_class_names(settings / "classes.txt", videos)
-    write_lists(settings, args.split, usable, parts, class_names, frames, preparation)
     numbers = Counter(parts[video.path] for video in usable)
-    report(
-        f"{len(usable)} videos in {frames} ({describe(preparation)}); split {args.split}: "
-        f"{numbers['train']} for training, {numbers['val']} for testing, lists in {settings}"
-    )
-    for path, reason in sorted(failures.items()):
-        report(f"left out: {path}: {reason}")
+    try:
+        write_lists(settings, args.split, usable, parts, class_names, frames, preparation)
+        report(
+            f"{len(usable)} videos in {frames} ({describe(preparation)}); split {args.split}: "
+            f"{numbers['train']} for training, {numbers['val']} for testing, lists in {settings}"
+        )
+    finally:
+        for path, reason in sorted(failures.items()):
+            report(f"left out: {path}: {reason}")
     return 1 if failures else 0
 
 

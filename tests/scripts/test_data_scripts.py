@@ -111,6 +111,21 @@ def test_undecodable_videos_are_reported_and_the_others_kept(videos, tmp_path):
     assert not (tmp_path / "frames/hug/set1_7").exists()
 
 
+def test_broken_videos_are_reported_even_if_none_is_left(videos, tmp_path):
+    for path in (videos / "hug").glob("set2_*"):
+        path.write_bytes(b"")
+    shutil.rmtree(videos / "kick it")
+    printed: list[str] = []
+    argv = [str(videos), "--dataset", "toy", *SIZE, *PATTERNS]
+    argv += ["--frames", str(tmp_path / "frames"), "--settings", str(tmp_path / "settings")]
+    with pytest.raises(DataError, match="no usable video is left for the val list"):
+        prepare_videos.main(argv, printed.append)
+    assert [line.split(":")[1] for line in printed] == [
+        " hug/set2_0 (#).avi",
+        " hug/set2_1 (#).avi",
+    ]
+
+
 def test_csv(videos, tmp_path):
     table = tmp_path / "videos.csv"
     rows = ["hug/set1_0 (#).avi,embrace,train", "kick it/set1_0 (#).avi,,train"]
