@@ -12,8 +12,9 @@ from datasets import Split, create_dataset
 from datasets.clips import ClipDataset
 from datasets.extraction import read_preparation
 from datasets.frames import FrameReader
-from engine.checkpoint import BEST, load_checkpoint, read_file, strip_wrappers
+from engine.checkpoint import BEST, CheckpointError, load_checkpoint, read_file, strip_wrappers
 from engine.cli import choose_device, resolve
+from engine.signals import ignore_in_worker
 from models import ArchSpec, VideoNet, create_model, get_arch
 from models.pretrained import load_pretrained
 from video_transforms import (
@@ -67,19 +68,35 @@ class Stream:
 
 
 class EpochSampler(Sampler[int]):
-    """A new order every epoch, a function of (seed, epoch) alone."""
+    """A new order every epoch, a function of (seed, epoch) alone.
+
+    Attributes:
+        permutation: the epoch's order, int64 (length,).
+        position: how many of it are done already, when an epoch is taken up again.
+    """
 
     def __init__(self, length: int, seed: int):
-        self.length, self.seed, self.epoch = length, seed, 0
+        self.length, self.seed = length, seed
+        self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
+        self.permutation, self.position = torch.from_numpy(order), 0
+
+    def restore(self, permutation: torch.Tensor, position: int) -> None:
+        """Takes up an epoch; raises CheckpointError if it was one of another list."""
+        if len(permutation) != self.length:
+            raise CheckpointError(
+                f"the epoch was begun with {len(permutation)} training videos, now there are "
+                f"{self.length}; continue from a checkpoint of a whole epoch"
+            )
+        self.permutation, self.position = permutation, position
 
     def __len__(self) -> int:
-        return self.length
+        return self.length - self.position
 
     def __iter__(self):
-        yield from np.random.default_rng((self.seed, self.epoch)).permutation(self.length).tolist()
+        yield from self.permutation[self.position :].tolist()
 
 
 def run_folder(output: Path | None, dataset: str, arch: str, split: int) -> Path:
@@ -169,6 +186,7 @@ def _loader(
         num_workers=args.workers,
         pin_memory=device.type == "cuda",
         persistent_workers=args.workers > 0,
+        worker_init_fn=ignore_in_worker,
         generator=torch.Generator(),  # leaves the training's random numbers alone
     )
 

@@ -36,28 +36,53 @@ class CheckpointError(ValueError):
 
 
 def save_atomically(payload: dict, path: Path) -> None:
-    """Writes to a temporary name beside `path`, then renames."""
+    """Writes to a temporary name beside `path`, to the disk itself, then renames.
+
+    Killed at any moment, or on a full disk (OSError), the earlier file is still there, whole.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    torch.save(payload, temporary)
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(payload, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except RuntimeError as error:  # how torch.save says that it cannot write
+        temporary.unlink(missing_ok=True)
+        raise OSError(f"cannot write {path}: {error}") from error
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name, too
+    finally:
+        os.close(folder)
 
 
 def read_file(path: Path) -> dict:
     """A torch file's dict, on the CPU; raises CheckpointError if it is missing or not one."""
     if not path.is_file():
-        beside = sorted(p.name for p in path.parent.glob("*.pth*"))
-        hint = f"there are: {', '.join(beside)}" if beside else "train first, or name a file"
-        raise CheckpointError(f"no checkpoint {path}; {hint}")
+        raise CheckpointError(f"no checkpoint {path}; {_others(path)}")
     try:
         with torch.serialization.safe_globals(_NUMPY_SCALARS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises whatever broken bytes lead it to
         raise CheckpointError(
-            f"cannot read {path}: truncated or not a checkpoint ({_reason(error)})"
+            f"cannot read {path}: truncated or not a checkpoint ({_reason(error)}); {_others(path)}"
         ) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content
+
+
+def _others(path: Path) -> str:
+    """What could be used instead of a checkpoint: those beside it, the newest first."""
+    beside = [p for p in path.parent.glob("*.pth*") if p != path and p.suffix != ".tmp"]
+    newest = sorted(beside, key=lambda p: p.stat().st_mtime, reverse=True)
+    if not newest:
+        return "train first, or name a file"
+    return f"there are, newest first: {', '.join(p.name for p in newest)}"
 
 
 def _reason(error: Exception) -> str:

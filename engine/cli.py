@@ -114,6 +114,8 @@ def training_parser(
     add("-e", "--evaluate", action="store_true", help="validate the best model (or -c's), no more")
     add("--print-freq", type=positive, default=print_freq, help="batches a line (%(default)s)")
     add("--save-freq", type=positive, default=1, help="epochs between checkpoints (%(default)s)")
+    add("--save-steps", type=positive, metavar="N", help="also save every N optimizer steps")
+    add("--keep", type=non_negative, default=0, metavar="N", help="also keep the newest N epochs")
     return parser
 
 

@@ -1,26 +1,38 @@
 """A whole training: epochs, schedule, what to save and when, continuing."""
 
 import argparse
+import shlex
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from engine.build import Training, build_training
-from engine.checkpoint import BEST, LAST, load_checkpoint, make_checkpoint, save_atomically
+from engine.checkpoint import BEST, LAST, load_checkpoint, make_checkpoint
 from engine.cli import resolve
 from engine.distributed import unwrap
 from engine.loop import train_one_epoch, validate
+from engine.metrics import PassResult
 from engine.plots import plot_curves
 from engine.report import LOG_FILE, Progress, RunLog, epoch_line, write_json
+from engine.resume import (
+    describe_progress,
+    random_states,
+    restore_progress,
+    restore_random_states,
+    seed_everything,
+)
+from engine.saver import Saver
+from engine.signals import Interrupted, Signals
 from opt import Schedule
 
 
 def run_training(
     args: argparse.Namespace, make_optimizer: Callable[..., torch.optim.Optimizer]
 ) -> int:
-    """Trains, or with `--evaluate` only validates, as the arguments say.
+    """Trains, or with `--evaluate` only validates, as the arguments say; returns the exit code.
 
     `make_optimizer` takes (parameters, lr, momentum, weight_decay).
     """
@@ -31,16 +43,22 @@ def run_training(
         training.model.parameters(), args.lr, args.momentum, args.weight_decay
     )
     schedule = Schedule(optimizer, args.scheduler, args.epochs, args.warmup_epochs)
-    run = Run(training, args, optimizer, schedule)
-    if args.resume:
-        run.resume(_checkpoint_path(args.resume, training.folder))
-    else:
-        _set_aside(training.folder)
-    return run.fit()
+    with Signals() as signals:
+        run = Run(training, args, optimizer, schedule, signals)
+        if args.resume:
+            run.resume(_checkpoint_path(args.resume, training.folder))
+        else:
+            _set_aside(training.folder)
+        try:
+            run.fit()
+        except Interrupted as end:
+            print(f"continue with: {continuing_command(sys.argv)}", flush=True)
+            return end.code
+    return 0
 
 
 class Run:
-    """The state of a training from epoch to epoch."""
+    """The state of a training from step to step."""
 
     def __init__(
         self,
@@ -48,12 +66,16 @@ class Run:
         args: argparse.Namespace,
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,
+        signals: Signals,
     ):
-        self.training, self.args = training, args
+        self.training, self.args, self.signals = training, args, signals
         self.optimizer, self.schedule = optimizer, schedule
-        self.start_epoch = getattr(args, "start_epoch", None) or 0
+        self.epoch = getattr(args, "start_epoch", None) or 0  # epochs done
         self.best_prec1, self.best_loss = -1.0, float("inf")
         self.steps_left = args.max_steps
+        self.saver = Saver(training.folder, args.keep)
+        self.interrupted: dict | None = None  # the progress of an epoch that was cut
+        self.random_states: dict | None = None
 
     def resume(self, path: Path) -> None:
         """Continues from a checkpoint; a file of the reference implementation serves as well."""
@@ -65,34 +87,36 @@ class Run:
             self.optimizer.load_state_dict(content["optimizer"])
         if "scheduler" in content:
             self.schedule.load_state_dict(content["scheduler"])
-        if not self.start_epoch:
-            self.start_epoch = content.get("epoch", 0)
+        self.epoch = self.epoch or content.get("epoch", 0)
         self.best_prec1 = float(content.get("best_prec1", self.best_prec1))
         self.best_loss = float(content.get("best_loss", self.best_loss))
-        print(f"continuing from {path}: {self.start_epoch} epochs done")
+        self.interrupted = content.get("progress")
+        self.random_states = content.get("random_states")
+        inside = ""
+        if self.interrupted:
+            inside = f" and {self.interrupted['result']['steps']} steps of the next"
+        print(f"continuing from {path}: {self.epoch} epochs done{inside}")
+        if content.get("seed", self.args.seed) != self.args.seed:
+            print(f"warning: it was begun with --seed {content['seed']}, not {self.args.seed}")
 
-    def fit(self) -> int:
-        """Runs the remaining epochs and returns the exit code."""
+    def fit(self) -> None:
+        """Runs the remaining epochs; raises Interrupted when a signal ended it."""
         folder = self.training.folder
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(
-            folder / "args.json",
-            {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.args).items()},
-        )
+        flags = {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.args).items()}
+        write_json(folder / "args.json", flags)
         self._announce()
-        log = RunLog(folder, self.start_epoch)
+        log = RunLog(folder, self.epoch)
         try:
-            for epoch in range(self.start_epoch, self.args.epochs):
-                self._epoch(epoch, log)
-                if self.steps_left == 0:
-                    print(f"stopped after --max-steps {self.args.max_steps}")
-                    break
+            while self.epoch < self.args.epochs and self.steps_left != 0:
+                self._run_epoch(log)
         finally:
             log.close()
+        if self.steps_left == 0:
+            print(f"stopped after --max-steps {self.args.max_steps}")
         if (folder / LOG_FILE).exists():
             plot_curves(folder / LOG_FILE, folder / "curves.png")
         print(f"best validation top-1 {self.best_prec1:.2f} %; checkpoints and curves: {folder}")
-        return 0
 
     def _announce(self) -> None:
         training, args = self.training, self.args
@@ -107,14 +131,26 @@ class Run:
         if args.weights is None and not args.resume:
             print("no --weights: training from scratch")
 
-    def _epoch(self, epoch: int, log: RunLog) -> None:
+    def _begin_epoch(self) -> PassResult:
+        """Sets order, crops and random numbers; returns the sums of what is already done."""
+        sampler = self.training.train_loader.sampler
+        self.training.train_loader.dataset.set_epoch(self.epoch)
+        sampler.set_epoch(self.epoch)
+        if self.interrupted is None:
+            seed_everything(self.args.seed + self.epoch)
+            return PassResult()
+        result, permutation = restore_progress(self.interrupted)
+        sampler.restore(permutation, result.videos)
+        restore_random_states(self.random_states)
+        self.interrupted = None
+        return result
+
+    def _run_epoch(self, log: RunLog) -> None:
         training, args = self.training, self.args
-        training.train_loader.dataset.set_epoch(epoch)
-        training.train_loader.sampler.set_epoch(epoch)
-        # Dropout, too, is a function of seed and epoch: continuing changes nothing.
-        torch.manual_seed(args.seed + epoch)
+        result = self._begin_epoch()
         lr = self.optimizer.param_groups[0]["lr"]
-        title = f"epoch {epoch + 1}/{args.epochs}"
+        steps_before = result.steps
+        title = f"epoch {self.epoch + 1}/{args.epochs}"
         train = train_one_epoch(
             training.model,
             training.train_loader,
@@ -124,42 +160,84 @@ class Run:
             training.device,
             Progress(title, args.print_freq),
             self.steps_left,
+            result,
+            self._after_step,
         )
         if self.steps_left is not None:
-            self.steps_left -= train.steps
+            self.steps_left -= train.steps - steps_before
         val = validate(
             training.model,
             training.val_loader,
             training.normalize,
             training.device,
             Progress(f"{title} validation", args.print_freq),
+            lambda _: self._answer_signals(train),
         )
         self.schedule.step(val.loss)
-        print(epoch_line(epoch, args.epochs, lr, train, val), flush=True)
-        log.epoch(epoch, lr, train, val)
-        self._save(epoch + 1, val.top1, val.loss)
+        print(epoch_line(self.epoch, args.epochs, lr, train, val), flush=True)
+        # The log first: killed before the checkpoint, the epoch is run and logged again.
+        log.epoch(self.epoch, lr, train, val)
+        self.epoch += 1
+        self._save_epoch(val)
 
-    def _save(self, epochs_done: int, top1: float, loss: float) -> None:
-        training, args = self.training, self.args
-        is_best = top1 > self.best_prec1
-        if is_best:
-            self.best_prec1, self.best_loss = top1, loss
-        is_final = epochs_done == args.epochs or self.steps_left == 0
-        if not (is_best or is_final or epochs_done % args.save_freq == 0):
+    def _after_step(self, result: PassResult) -> None:
+        if self.args.save_steps and result.steps % self.args.save_steps == 0:
+            self.saver.save_last(self._content(result))
+        self._answer_signals(result)
+
+    def _answer_signals(self, result: PassResult) -> None:
+        """Saves if a signal asked for it, and raises Interrupted if it asked to end."""
+        if not self.signals.save and self.signals.exit_code is None:
             return
-        content = make_checkpoint(
+        self.signals.save = False
+        saved = self.saver.save_last(self._content(result))
+        print(f"{'saved' if saved else 'NOT saved'}: {self.training.folder / LAST}", flush=True)
+        if self.signals.exit_code is not None:
+            raise Interrupted(self.signals.exit_code)
+
+    def _save_epoch(self, val: PassResult) -> None:
+        is_best = val.top1 > self.best_prec1
+        if is_best:
+            self.best_prec1, self.best_loss = val.top1, val.loss
+        is_final = self.epoch == self.args.epochs or self.steps_left == 0
+        if is_best or is_final or self.epoch % self.args.save_freq == 0:
+            self.saver.save_epoch(self._content(None), is_best)
+
+    def _content(self, result: PassResult | None) -> dict:
+        """A checkpoint's content; `result` within an epoch, None behind it."""
+        training = self.training
+        progress = None
+        if result is not None:
+            progress = describe_progress(result, training.train_loader.sampler.permutation)
+        return make_checkpoint(
             training.spec,
             unwrap(training.model),
             self.optimizer,
             self.schedule.state_dict(),
-            epochs_done,
+            self.epoch,
             self.best_prec1,
             self.best_loss,
-            training.about(),
+            training.about()
+            | {
+                "progress": progress,
+                "random_states": random_states(),
+                "seed": self.args.seed,
+            },
         )
-        save_atomically(content, training.folder / LAST)
-        if is_best:
-            save_atomically(content, training.folder / BEST)
+
+
+def continuing_command(argv: Sequence[str]) -> str:
+    """The command line that goes on where this one ended."""
+    kept, skip = [], False
+    for place, word in enumerate(argv):
+        follows = argv[place + 1] if place + 1 < len(argv) else "-"
+        if skip or word.startswith("--continue="):
+            skip = False
+        elif word in ("-c", "--continue"):
+            skip = not follows.startswith("-")
+        else:
+            kept.append(word)
+    return shlex.join(["python", *kept, "-c", "last"])
 
 
 def _evaluate(training: Training, args: argparse.Namespace) -> int:

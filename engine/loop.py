@@ -47,14 +47,19 @@ def train_one_epoch(
     device: torch.device,
     progress: Progress,
     max_steps: int | None = None,
+    result: PassResult | None = None,
+    after_step: Callable[[PassResult], None] = lambda result: None,
 ) -> PassResult:
     """Trains on each batch of the loader once, stepping every `iter_size` batches.
 
     A batch's loss is divided by `iter_size`; the last, incomplete group also steps and so
-    weighs by its size. Raises NonFiniteLoss before a bad gradient reaches the weights.
+    weighs by its size. An epoch that is taken up again brings the `result` it had; `after_step`
+    is called after each optimizer step, when no gradient is pending.
+    Raises NonFiniteLoss before a bad gradient reaches the weights.
     """
     model.train()
-    result = PassResult()
+    result = PassResult() if result is None else result
+    last_step = None if max_steps is None else result.steps + max_steps
     optimizer.zero_grad()
     pending = 0
     for clips, labels in timed_batches(progress.over(loader, result), result):
@@ -70,10 +75,12 @@ def train_one_epoch(
         if pending == iter_size:
             _step(optimizer, result)
             pending = 0
-            if max_steps is not None and result.steps >= max_steps:
+            after_step(result)
+            if result.steps == last_step:
                 break
     if pending:
         _step(optimizer, result)
+        after_step(result)
     return result
 
 
@@ -90,6 +97,7 @@ def validate(
     normalize: Callable[[Tensor], Tensor],
     device: torch.device,
     progress: Progress,
+    after_batch: Callable[[PassResult], None] = lambda result: None,
 ) -> PassResult:
     """Loss and accuracies over the loader, in evaluation mode."""
     model.eval()
@@ -99,4 +107,5 @@ def validate(
         logits = video_logits(model, clips, normalize, device)
         loss = F.cross_entropy(logits, labels).item()
         result.add(logits, labels, loss, clips.shape[0] * clips.shape[1])
+        after_batch(result)
     return result

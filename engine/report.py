@@ -47,6 +47,7 @@ class RunLog:
 
     def __init__(self, folder: Path, first_epoch: int):
         self.folder = folder
+        self._drop_from(first_epoch)
         self.writer = SummaryWriter(str(folder), purge_step=first_epoch)
 
     def epoch(self, number: int, lr: float, train: PassResult, val: PassResult) -> None:
@@ -73,6 +74,25 @@ class RunLog:
         }
         with open(self.folder / LOG_FILE, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+    def _drop_from(self, first_epoch: int) -> None:
+        """Moves the lines of epochs that will be run again to `log.dropped.jsonl`."""
+        path = self.folder / LOG_FILE
+        if not path.exists():
+            return
+        kept, dropped = [], []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                done = json.loads(line)["epoch"] <= first_epoch
+            except (json.JSONDecodeError, KeyError, TypeError):  # cut off by a kill
+                done = False
+            (kept if done else dropped).append(line + "\n")
+        if dropped:
+            with open(self.folder / "log.dropped.jsonl", "a", encoding="utf-8") as file:
+                file.writelines(dropped)
+            temporary = path.with_name(path.name + ".tmp")
+            temporary.write_text("".join(kept), encoding="utf-8")
+            temporary.replace(path)
 
     def close(self) -> None:
         self.writer.close()

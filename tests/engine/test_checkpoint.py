@@ -176,7 +176,7 @@ def test_truncated_foreign_and_absent_files_are_refused(tmp_path, model):
         load(saved(tmp_path, [1, 2]), model)
     with pytest.raises(CheckpointError, match="--weights"):
         load(saved(tmp_path, dict(model.state_dict())), model)
-    with pytest.raises(CheckpointError, match="there are: model.pth.tar"):
+    with pytest.raises(CheckpointError, match="there are, newest first: model.pth.tar"):
         load(tmp_path / "other.pth.tar", model)
 
 

@@ -1,0 +1,62 @@
+"""Which checkpoints a run keeps: the last, the best, the newest epochs; and a full disk."""
+
+import copy
+import os
+from pathlib import Path
+
+from engine.checkpoint import BEST, LAST, save_atomically
+
+EPOCH_FILE = "epoch_{:04d}.pth.tar"
+
+
+class Saver:
+    """Writes a run's checkpoints. A write that fails is reported, and tried again at the next.
+
+    Args:
+        folder: the run's.
+        keep: how many of the newest epochs' checkpoints stay, beside the last and the best.
+    """
+
+    def __init__(self, folder: Path, keep: int):
+        self.folder, self.keep = folder, keep
+        self.unsaved_best: dict | None = None
+
+    def save_last(self, content: dict) -> bool:
+        """Writes `last`; returns whether it could."""
+        return self._write(content, LAST)
+
+    def save_epoch(self, content: dict, is_best: bool) -> None:
+        """Writes what belongs to the end of an epoch.
+
+        The best goes first: killed between the two, the epoch's end is run again from the last
+        checkpoint before it and found best again.
+        """
+        if is_best:
+            self.unsaved_best = content
+        if self.unsaved_best is not None:
+            if self._write(self.unsaved_best, BEST):
+                self.unsaved_best = None
+            else:
+                self.unsaved_best = copy.deepcopy(self.unsaved_best)  # training goes on
+        if self.save_last(content) and self.keep:
+            self._keep(content["epoch"])
+
+    def _write(self, content: dict, name: str) -> bool:
+        try:
+            save_atomically(content, self.folder / name)
+        except OSError as error:
+            print(
+                f"warning: {self.folder / name} cannot be written ({error}); the earlier file, if "
+                "any, is whole, training goes on, and the next save tries again",
+                flush=True,
+            )
+            return False
+        return True
+
+    def _keep(self, epoch: int) -> None:
+        """Gives the last checkpoint a second name, and drops the oldest of such names."""
+        kept = self.folder / EPOCH_FILE.format(epoch)
+        kept.unlink(missing_ok=True)
+        os.link(self.folder / LAST, kept)
+        for path in sorted(self.folder.glob("epoch_*.pth.tar"))[: -self.keep]:
+            path.unlink()

@@ -1,0 +1,53 @@
+"""Signals: SIGTERM and Ctrl-C end a training at its next optimizer step, SIGUSR1 only saves it."""
+
+import signal
+from types import FrameType
+
+EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
+
+
+class Interrupted(Exception):
+    """The training was asked to end, and its state is saved; `code` is the exit code."""
+
+    def __init__(self, code: int):
+        super().__init__(f"ended by a signal (exit code {code})")
+        self.code = code
+
+
+class Signals:
+    """A context in which signals are noted instead of obeyed.
+
+    Attributes:
+        save: SIGUSR1 came; whoever saves sets it back.
+        exit_code: of the signal that asks to end, or None. A second Ctrl-C ends at once.
+    """
+
+    def __init__(self) -> None:
+        self.save = False
+        self.exit_code: int | None = None
+        self._earlier: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> "Signals":
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            self._earlier[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGUSR1:
+            self.save = True
+            return
+        if number == signal.SIGINT and self.exit_code is not None:
+            raise KeyboardInterrupt
+        self.exit_code = EXIT_CODES[signal.Signals(number)]
+        if number == signal.SIGINT:
+            print("\nsaving at the next optimizer step; Ctrl-C again ends at once", flush=True)
+
+
+def ignore_in_worker(worker: int) -> None:
+    """For loader processes: a signal to the whole group is the main process's to answer."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

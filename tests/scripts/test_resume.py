@@ -1,0 +1,225 @@
+"""Runs that are killed, stopped or starved of disk, and go on as if nothing had happened."""
+
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import two_stream_bert2
+from engine.checkpoint import CheckpointError
+from engine.fit import continuing_command
+from tests.conftest import run_script
+
+ARCH = "rgb_tiny3D16f_bert10_FRMB"
+EPOCHS = 3
+# A server that has imported everything and computed nothing: each run forks from it at once.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.scripts.test_resume"])
+
+
+def flags(tiny, output: Path, *more: object) -> list[str]:
+    fixed = ["--arch", ARCH, "--output", output, "-b", 2, "--iter-size", 2, "--lr", "1e-3"]
+    fixed += ["--epochs", EPOCHS, "--workers", 0, "--save-steps", 1]
+    return [*tiny.flags, *map(str, [*fixed, *more])]
+
+
+def folder(tiny, output: Path) -> Path:
+    return output / f"{tiny.name}_{ARCH}_split1"
+
+
+def run_in_process(
+    argv: list[str], printed: Path | None = None, die_at_sync: int = 0, file_size: int = 0
+) -> None:
+    """Runs the training script; optionally prints to a file, dies at the n-th fsync, or may not
+    write files beyond a size."""
+    if printed is not None:
+        os.dup2(os.open(printed, os.O_CREAT | os.O_WRONLY), 1)
+    synced = 0
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        nonlocal synced
+        synced += 1
+        if synced == die_at_sync:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(descriptor)
+
+    os.fsync = fsync
+    if file_size:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
+    raise SystemExit(two_stream_bert2.main(argv))
+
+
+def start(argv: list[str], **options: object):
+    process = CONTEXT.Process(target=run_in_process, args=(argv,), kwargs=options)
+    process.start()
+    return process
+
+
+def continue_flags(tiny, output: Path) -> list[str]:
+    """`-c last`, or from the beginning as long as there is no checkpoint."""
+    return ["-c", "last"] if (folder(tiny, output) / "last.pth.tar").exists() else []
+
+
+def finish(tiny, output: Path, *more: object) -> None:
+    process = start(flags(tiny, output, *more, *continue_flags(tiny, output)))
+    process.join()
+    assert process.exitcode == 0
+
+
+def what_came_out(tiny, output: Path) -> tuple[dict, dict, list[dict]]:
+    """Weights of last and best, and the log without its timings."""
+    run = folder(tiny, output)
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    timings = ("seconds_loading", "seconds_computing", "clips_per_second")
+    for line in log:
+        for part in ("train", "val"):
+            line[part] = {k: v for k, v in line[part].items() if k not in timings}
+    last, best = (
+        torch.load(run / f"{name}.pth.tar", weights_only=True)["state_dict"]
+        for name in ("last", "model_best")
+    )
+    return last, best, log
+
+
+def assert_same(a, b) -> None:
+    for first, second in zip(a[:2], b[:2], strict=True):
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+    assert a[2] == b[2]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, tmp_path_factory):
+    """What an undisturbed run gives."""
+    output = tmp_path_factory.mktemp("whole")
+    finish(tiny, output)
+    return what_came_out(tiny, output)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_killed_at_random_moments(whole, tiny, tmp_path, workers):
+    """Twelve kills in all, wherever they hit: loading, computing, writing, validating."""
+    rng = random.Random(workers)
+    kills = 0
+    while kills < 6:
+        process = start(
+            flags(tiny, tmp_path, "--workers", workers, *continue_flags(tiny, tmp_path))
+        )
+        process.join(timeout=rng.uniform(0.2, 1.5))
+        if process.exitcode is not None:  # finished: begin again, to be killed as often
+            assert process.exitcode == 0
+            break
+        process.kill()
+        process.join()
+        kills += 1
+    assert kills >= 3
+    finish(tiny, tmp_path, "--workers", workers)
+    assert_same(what_came_out(tiny, tmp_path), whole)
+
+
+def test_killed_inside_every_kind_of_checkpoint_write(whole, tiny, tmp_path):
+    """A file and its folder are synced: odd numbers die before the rename, even ones behind it."""
+    for sync in (1, 2, 3, 4, 5, 6, 7, 8):
+        process = start(flags(tiny, tmp_path, *continue_flags(tiny, tmp_path)), die_at_sync=sync)
+        process.join()
+        assert process.exitcode in (-signal.SIGKILL, 0)
+    finish(tiny, tmp_path)
+    assert_same(what_came_out(tiny, tmp_path), whole)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_ended_by_a_signal(whole, tiny, tmp_path, number, code):
+    ended = 0
+    for delay in (0.4, 0.7, 1.0):
+        process = start(
+            flags(tiny, tmp_path, "--save-steps", 1000, *continue_flags(tiny, tmp_path))
+        )
+        args_file = folder(tiny, tmp_path) / "args.json"
+        while not args_file.exists() and process.is_alive():
+            time.sleep(0.01)
+        time.sleep(delay)
+        if process.is_alive():
+            os.kill(process.pid, number)
+        process.join()
+        assert process.exitcode in (code, 0)
+        ended += process.exitcode == code
+    assert ended
+    finish(tiny, tmp_path)
+    assert_same(what_came_out(tiny, tmp_path), whole)
+
+
+def test_a_signal_prints_the_command_that_goes_on():
+    for words, expected in (
+        ("two_stream2.py -a x", "python two_stream2.py -a x -c last"),
+        ("two_stream2.py -c -a x", "python two_stream2.py -a x -c last"),
+        ("two_stream2.py -c best -a x", "python two_stream2.py -a x -c last"),
+        ("two_stream2.py --continue=f.pth -e", "python two_stream2.py -e -c last"),
+        ("two_stream2.py -a x -c", "python two_stream2.py -a x -c last"),
+    ):
+        assert continuing_command(words.split()) == expected
+
+
+def test_sigusr1_saves_and_goes_on(whole, tiny, tmp_path):
+    process = start(flags(tiny, tmp_path, "--save-steps", 1000), printed=tmp_path / "out")
+    while not (folder(tiny, tmp_path) / "args.json").exists():
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGUSR1)
+    process.join()
+    assert process.exitcode == 0
+    assert "saved: " in (tmp_path / "out").read_text()
+    assert_same(what_came_out(tiny, tmp_path), whole)
+
+
+def test_a_full_disk_loses_nothing(tiny, tmp_path):
+    """Files may not grow beyond 100 kB: no checkpoint fits, the training ends all the same."""
+    finish(tiny, tmp_path, "--max-steps", 2)
+    run = folder(tiny, tmp_path)
+    before = (run / "last.pth.tar").read_bytes()
+    out = tmp_path / "out"
+    process = start(flags(tiny, tmp_path, "-c", "last"), printed=out, file_size=100_000)
+    process.join()
+    assert process.exitcode == 0
+    printed = out.read_text()
+    assert "cannot be written" in printed and "the next save tries again" in printed
+    assert f"epoch {EPOCHS}/{EPOCHS}" in printed
+    assert (run / "last.pth.tar").read_bytes() == before
+    assert not list(run.glob("*.tmp"))
+
+
+def test_keep(tiny, tmp_path):
+    finish(tiny, tmp_path, "--keep", 2)
+    names = sorted(path.name for path in folder(tiny, tmp_path).glob("*.pth.tar"))
+    kept = ["epoch_0002.pth.tar", "epoch_0003.pth.tar"]
+    assert names == [*kept, "last.pth.tar", "model_best.pth.tar"]
+    epochs = [
+        torch.load(folder(tiny, tmp_path) / name, weights_only=True)["epoch"] for name in kept
+    ]
+    assert epochs == [2, 3]
+
+
+def test_a_truncated_last_offers_the_others(tiny, tmp_path):
+    finish(tiny, tmp_path, "--keep", 1)
+    path = folder(tiny, tmp_path) / "last.pth.tar"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match="truncated.*newest first: .*epoch_0003.pth.tar"):
+        two_stream_bert2.main(flags(tiny, tmp_path, "-c", "last"))
+
+
+def test_another_training_list_is_refused_within_an_epoch(tiny, tmp_path):
+    finish(tiny, tmp_path, "--epochs", 1)
+    path = folder(tiny, tmp_path) / "last.pth.tar"
+    content = torch.load(path, weights_only=True)
+    result = {"videos": 2, "clips": 2, "steps": 1}
+    content["progress"] = {"result": result, "permutation": torch.arange(5)}
+    torch.save(content, path)
+    process = run_script("two_stream_bert2.py", *flags(tiny, tmp_path, "-c", "last"), check=False)
+    assert process.returncode == 1
+    assert "begun with 5 training videos, now there are 12" in process.stderr
