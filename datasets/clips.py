@@ -1,6 +1,7 @@
 """Records -> frames -> transform -> (clip, label): what the data loaders iterate over."""
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch.utils.data import Dataset
 
 from datasets.frames import FrameReader
 from datasets.sampling import central_offsets, clip_frames, random_offsets
-from datasets.settings_file import VideoRecord
+from datasets.settings_file import DataError, VideoRecord
 
 ClipTransform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -29,6 +30,9 @@ class ClipDataset(Dataset):
         transform: of all a video's clips alike, (segments * T, H, W, C).
         training: random offsets, or central ones.
         seed: of the randomness.
+        max_bad: None stops at the first video that cannot be read. A number replaces such a
+            video by its nearest good neighbour in the list, says so once, and stops when more
+            than that share of the list, in percent, was bad.
     """
 
     def __init__(
@@ -40,9 +44,13 @@ class ClipDataset(Dataset):
         training: bool,
         segments: int = 1,
         seed: int = 0,
+        max_bad: float | None = None,
     ):
         self.records, self.reader, self.transform = records, reader, transform
         self.length, self.segments, self.training, self.seed = length, segments, training, seed
+        self.max_bad = max_bad
+        # Shared memory: loader processes note here which videos they had to replace.
+        self.bad = torch.zeros(len(records), dtype=torch.uint8).share_memory_()
         # Shared memory: workers that live for several epochs see it change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -54,8 +62,38 @@ class ClipDataset(Dataset):
         return len(self.records)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        for neighbour in self._nearest(index):
+            try:
+                return self._load(neighbour, index)
+            except DataError as error:
+                self._note_bad(neighbour, error)
+        raise DataError("no video of the list can be read")
+
+    def _nearest(self, index: int) -> Iterator[int]:
+        """The places of the list, from the nearest on; of two as near, the earlier first."""
+        for distance in range(len(self)):
+            for place in {index - distance: None, index + distance: None}:
+                if 0 <= place < len(self):
+                    yield place
+
+    def _note_bad(self, index: int, error: DataError) -> None:
+        """Raises the error, or books the video as bad; raises DataError if there are too many."""
+        if self.max_bad is None:
+            raise error
+        if self.bad[index]:
+            return
+        self.bad[index] = 1
+        number = int(self.bad.sum())
+        if number > self.max_bad / 100 * len(self):
+            raise DataError(
+                f"{number} of {len(self)} videos are bad, more than --max-bad {self.max_bad} %; "
+                f"the last: {error}"
+            )
+        print(f"warning: replaced by its neighbour: {error}", file=sys.stderr, flush=True)
+
+    def _load(self, index: int, seed_index: int) -> tuple[Tensor, int]:
         record = self.records[index]
-        rng = np.random.default_rng((self.seed, int(self._epoch), index))
+        rng = np.random.default_rng((self.seed, int(self._epoch), seed_index))
         if self.training:
             offsets = random_offsets(record.count, self.length, self.segments, rng)
         else:
@@ -67,10 +105,10 @@ class ClipDataset(Dataset):
 
 
 class VideoDataset(Dataset):
-    """Whole test videos: item i is (images, clips), each image decoded once.
+    """Whole test videos: item i is (images, clips, error), each image decoded once.
 
     images: uint8 (F, H, W, C), those that some clip shows; clips: a list of index arrays (T,)
-    into them.
+    into them; error: why the video cannot be read, and then there are no clips, or "".
     """
 
     def __init__(
@@ -85,9 +123,12 @@ class VideoDataset(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, list[np.ndarray], str]:
         record = self.records[index]
         clips = self.choose(record.count, self.length)
         unique, places = np.unique(np.stack(clips), return_inverse=True)
-        images = self.reader.read_unique(record, unique)
-        return images, list(places.reshape(len(clips), self.length))
+        try:
+            images = self.reader.read_unique(record, unique)
+        except DataError as error:
+            return np.empty((0, 0, 0, 0), np.uint8), [], str(error)
+        return images, list(places.reshape(len(clips), self.length)), ""

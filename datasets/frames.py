@@ -60,6 +60,11 @@ def check_records(
 
 def _check_record(record: VideoRecord, root: Path, names: FrameNames, modality: str) -> VideoRecord:
     folder = root / record.folder
+    if not folder.resolve().is_relative_to(root.resolve()):
+        raise DataError(
+            f"{record.line}: '{record.folder}' is a link out of {root}; put the frames there, or "
+            "give --frames the folder that it points into"
+        )
     needed = len(names.patterns(modality))
     counts = [record.count]
     if modality == "flow" and record.count > 1:

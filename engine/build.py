@@ -1,7 +1,7 @@
 """Arguments -> what a training or a test needs: data, network, device, transforms."""
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,7 @@ class Training:
 
 @dataclass
 class Stream:
-    """A trained network and the videos to test it on."""
+    """A trained network and the videos to test it on; `unscored`: folder -> why it could not be."""
 
     spec: ArchSpec
     split: Split
@@ -65,6 +65,7 @@ class Stream:
     normalize: Normalize
     mirror_rule: str
     checkpoint: Path
+    unscored: dict[str, str] = field(default_factory=dict)
 
 
 class EpochSampler(Sampler[int]):
@@ -156,6 +157,7 @@ def build_training(args: argparse.Namespace) -> Training:
         "length": spec.frames,
         "segments": args.num_seg,
         "seed": args.seed,
+        "max_bad": args.max_bad if args.on_bad_sample == "skip" else None,
     }
     train = ClipDataset(split.train, reader, transform=augment, training=True, **clips)
     val = ClipDataset(split.val, reader, transform=CenterCrop(size), training=False, **clips)

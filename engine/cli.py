@@ -115,6 +115,13 @@ def training_parser(
     add("--print-freq", type=positive, default=print_freq, help="batches a line (%(default)s)")
     add("--save-freq", type=positive, default=1, help="epochs between checkpoints (%(default)s)")
     add("--save-steps", type=positive, metavar="N", help="also save every N optimizer steps")
+    add(
+        "--on-bad-sample",
+        choices=("stop", "skip"),
+        default="stop",
+        help="an unreadable video ends the run, or gives way to its neighbour (%(default)s)",
+    )
+    add("--max-bad", type=float, default=1.0, metavar="PERCENT", help="of skip (%(default)s)")
     add("--keep", type=non_negative, default=0, metavar="N", help="also keep the newest N epochs")
     return parser
 

@@ -76,73 +76,75 @@ def score_all(
     batch_size: int | None,
     workers: int,
 ) -> np.ndarray:
-    """The scores of all test videos, float32 (videos, classes)."""
+    """The scores of all test videos, float32 (videos, classes).
+
+    A video that cannot be read is booked in `stream.unscored`; its scores are NaN, so it counts
+    as wrong.
+    """
     if batch_size is None:
         batch_size = 10 if stream.device.type == "cuda" else 2
-    dataset = VideoDataset(
-        stream.split.val, frame_reader(stream.spec, stream.split), stream.spec.frames, choose
-    )
+    records = stream.split.val
+    reader = frame_reader(stream.spec, stream.split)
     loader = DataLoader(
-        dataset,
+        VideoDataset(records, reader, stream.spec.frames, choose),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=1 if workers else None,  # whole videos: few in memory at once
     )
-    scores = [
-        score_video(stream, images.numpy(), [c.numpy() for c in clips], ten_crop, batch_size)
-        for images, clips in tqdm(
-            loader, stream.spec.name, unit="video", dynamic_ncols=True, disable=None
-        )
-    ]
-    return np.stack(scores)
+    scores = np.full((len(records), len(stream.split.class_names)), np.nan, np.float32)
+    bar = tqdm(loader, stream.spec.name, unit="video", dynamic_ncols=True, disable=None)
+    for row, (images, clips, error) in enumerate(bar):
+        if error:
+            stream.unscored[records[row].folder] = error
+            continue
+        places = [clip.numpy() for clip in clips]
+        scores[row] = score_video(stream, images.numpy(), places, ten_crop, batch_size)
+    return scores
+
+
+def _test_stream(
+    args: argparse.Namespace, stream: Stream, clip_rule: str
+) -> tuple[np.ndarray, dict]:
+    """Scores a stream's videos, in its list's order, and prints the summary that it returns."""
+    start = time.perf_counter()
+    scores = score_all(stream, CLIP_RULES[clip_rule], args.ten_crop, args.batch_size, args.workers)
+    summary = summarize_scores(scores, _labels(stream), time.perf_counter() - start)
+    print_summary(stream.spec.name, summary)
+    for error in stream.unscored.values():
+        print(f"not scored, counts as wrong: {error}")
+    return scores, summary | {"unscored": stream.unscored}
 
 
 def run_test(args: argparse.Namespace, clip_rule: str) -> int:
     """Tests one network (`args.arch`, `args.checkpoint`) and writes its results."""
     stream = build_stream(args, args.arch, args.checkpoint)
-    start = time.perf_counter()
-    scores = score_all(stream, CLIP_RULES[clip_rule], args.ten_crop, args.batch_size, args.workers)
-    labels = _labels(stream)
-    summary = summarize_scores(scores, labels, time.perf_counter() - start)
-    print_summary(stream.spec.name, summary)
+    scores, summary = _test_stream(args, stream, clip_rule)
     about = _about(args, clip_rule, [stream]) | {"arch": stream.spec.name}
     about["checkpoint"] = str(stream.checkpoint)
     _write(args, stream.spec.name, clip_rule, [stream], scores, about | summary)
-    return 0
+    return 1 if stream.unscored else 0
 
 
 def run_fused_test(args: argparse.Namespace, clip_rule: str) -> int:
     """Tests an RGB and a flow network on the same videos, and their fusion."""
-    streams = [
+    rgb, flow = streams = (
         build_stream(args, args.arch_rgb, args.checkpoint_rgb),
         build_stream(args, args.arch_flow, args.checkpoint_flow),
-    ]
-    order = _matching_order(*streams)
-    labels = _labels(streams[0])
+    )
+    order = _matching_order(rgb, flow)
     start = time.perf_counter()
-    scores, summaries = [], {}
-    for stream, rows in zip(streams, (slice(None), order), strict=True):
-        begin = time.perf_counter()
-        scores.append(
-            score_all(stream, CLIP_RULES[clip_rule], args.ten_crop, args.batch_size, args.workers)[
-                rows
-            ]
-        )
-        summaries[stream.spec.name] = summarize_scores(
-            scores[-1], labels, time.perf_counter() - begin
-        )
-    fused = fuse(scores)
-    summary = summarize_scores(fused, labels, time.perf_counter() - start)
-    for name, stream_summary in summaries.items():
-        print_summary(name, stream_summary)
+    rgb_scores, rgb_summary = _test_stream(args, rgb, clip_rule)
+    flow_scores, flow_summary = _test_stream(args, flow, clip_rule)
+    fused = fuse([rgb_scores, flow_scores[order]])
+    summary = summarize_scores(fused, _labels(rgb), time.perf_counter() - start)
     print_summary("fused", summary)
     about = _about(args, clip_rule, streams) | {
-        "streams": summaries,
+        "streams": {rgb.spec.name: rgb_summary, flow.spec.name: flow_summary},
         "checkpoints": [str(stream.checkpoint) for stream in streams],
     }
     name = "+".join(stream.spec.name for stream in streams)
     _write(args, name, clip_rule, streams, fused, about | summary)
-    return 0
+    return 1 if rgb.unscored or flow.unscored else 0
 
 
 def _matching_order(rgb: Stream, flow: Stream) -> list[int]:
@@ -174,7 +176,7 @@ def _labels(stream: Stream) -> np.ndarray:
     return np.array([record.label for record in stream.split.val], np.int64)
 
 
-def _about(args: argparse.Namespace, clip_rule: str, streams: list[Stream]) -> dict:
+def _about(args: argparse.Namespace, clip_rule: str, streams: Sequence[Stream]) -> dict:
     mirrored = all(stream.mirror_rule != NONE for stream in streams)
     return {
         "dataset": args.dataset,
@@ -188,7 +190,7 @@ def _write(
     args: argparse.Namespace,
     name: str,
     clip_rule: str,
-    streams: list[Stream],
+    streams: Sequence[Stream],
     scores: np.ndarray,
     summary: dict,
 ) -> None:

@@ -18,6 +18,7 @@ from engine.metrics import PassResult
 from engine.plots import plot_curves
 from engine.report import LOG_FILE, Progress, RunLog, epoch_line, write_json
 from engine.resume import (
+    StepState,
     describe_progress,
     random_states,
     restore_progress,
@@ -54,6 +55,13 @@ def run_training(
         except Interrupted as end:
             print(f"continue with: {continuing_command(sys.argv)}", flush=True)
             return end.code
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            run.save_last_step()
+            print(f"error: a loader process died: {error}", file=sys.stderr)
+            print(f"continue with: {continuing_command(sys.argv)}", flush=True)
+            return 1
     return 0
 
 
@@ -76,6 +84,7 @@ class Run:
         self.saver = Saver(training.folder, args.keep)
         self.interrupted: dict | None = None  # the progress of an epoch that was cut
         self.random_states: dict | None = None
+        self.last_step: StepState | None = None
 
     def resume(self, path: Path) -> None:
         """Continues from a checkpoint; a file of the reference implementation serves as well."""
@@ -180,7 +189,14 @@ class Run:
         self.epoch += 1
         self._save_epoch(val)
 
+    def save_last_step(self) -> None:
+        """Saves the state behind the last optimizer step, when the batches since then are lost."""
+        if self.last_step is not None:
+            self.last_step.restore(unwrap(self.training.model))
+            self.saver.save_last(self._content(self.last_step.result))
+
     def _after_step(self, result: PassResult) -> None:
+        self.last_step = StepState(unwrap(self.training.model), result)
         if self.args.save_steps and result.steps % self.args.save_steps == 0:
             self.saver.save_last(self._content(result))
         self._answer_signals(result)

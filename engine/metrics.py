@@ -10,26 +10,31 @@ from torch import Tensor
 def topk_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
     """Share of videos whose label is among the k highest scores, in percent.
 
-    A label whose score is equalled by others is counted behind them: a constant answer is wrong.
+    A label whose score is equalled by others is counted behind them: a constant answer is wrong,
+    and so is a video that could not be scored (NaN).
     """
     k = min(k, scores.shape[1])
     own = scores[np.arange(len(labels)), labels][:, None]
-    rank = (~(scores < own)).sum(axis=1)  # 1 is the best; a NaN is the worst
-    return 100 * float(np.mean(rank <= k))
+    rank = (scores >= own).sum(axis=1)  # 1 is the best, and 0 has no scores
+    return 100 * float(np.mean((rank >= 1) & (rank <= k)))
 
 
 def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Videos by label (row) and highest score (column), int64 (classes, classes)."""
+    """Videos by label (row) and highest score (column), int64 (classes, classes).
+
+    A video that could not be scored (NaN) stands nowhere.
+    """
     classes = scores.shape[1]
     matrix = np.zeros((classes, classes), np.int64)
-    np.add.at(matrix, (labels, scores.argmax(axis=1)), 1)
+    scored = ~np.isnan(scores).any(axis=1)
+    np.add.at(matrix, (labels[scored], scores[scored].argmax(axis=1)), 1)
     return matrix
 
 
 def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     """Mean over the classes that occur of the share of their videos called right, in percent."""
     matrix = confusion_matrix(scores, labels)
-    videos = matrix.sum(axis=1)
+    videos = np.bincount(labels, minlength=scores.shape[1])
     present = videos > 0
     return 100 * float(np.mean(matrix.diagonal()[present] / videos[present]))
 

@@ -5,10 +5,11 @@ the order itself. Everything is plain values and tensors, so that files load wit
 """
 
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from engine.metrics import PassResult
 
@@ -40,6 +41,24 @@ def restore_random_states(states: dict) -> None:
     torch.set_rng_state(states["torch"])
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
+
+
+class StepState:
+    """What forward passes change without an optimizer step: batch statistics, random states, sums.
+
+    Cheap enough to be taken after every step.
+    """
+
+    def __init__(self, model: nn.Module, result: PassResult):
+        self.buffers = [buffer.clone() for buffer in model.buffers()]
+        self.random_states = random_states()
+        self.result = replace(result)
+
+    def restore(self, model: nn.Module) -> None:
+        """Sets batch statistics and random states back."""
+        for buffer, value in zip(model.buffers(), self.buffers, strict=True):
+            buffer.copy_(value)
+        restore_random_states(self.random_states)
 
 
 def describe_progress(result: PassResult, permutation: torch.Tensor) -> dict:

@@ -28,10 +28,10 @@ def split_of(toy, modality="rgb", name=None, parts=("train", "val")):
     return create_dataset(name or toy.name, 1, modality, toy.settings, toy.frames, parts)
 
 
-def clips_of(toy, training, transform, segments=1, seed=0) -> ClipDataset:
+def clips_of(toy, training, transform, segments=1, seed=0, max_bad=None) -> ClipDataset:
     split = split_of(toy)
     reader = FrameReader(split.frames, split.names, "rgb", (85, 64))
-    return ClipDataset(split.train, reader, 16, transform, training, segments, seed)
+    return ClipDataset(split.train, reader, 16, transform, training, segments, seed, max_bad)
 
 
 def test_another_dataset_needs_no_code(toy):
@@ -115,11 +115,56 @@ def test_a_test_video_is_decoded_once(toy):
     split = split_of(toy)
     reader = FrameReader(split.frames, split.names, "rgb", (85, 64))
     data = VideoDataset(split.val, reader, 16, multi_clip)
-    images, clips = data[0]
+    images, clips, error = data[0]
+    assert error == ""
     numbers = multi_clip(40, 16)
     assert len(clips) == len(numbers) == 2
     assert len(images) == 32
     for clip, wanted in zip(clips, numbers, strict=True):
         assert np.array_equal(images[clip], reader.read(split.val[0], wanted))
-    images, clips = data[2]  # 3 frames
+    images, clips, _ = data[2]  # 3 frames
     assert len(images) == 3 and clips[0].tolist() == [0, 1, 2] * 5 + [0]
+
+
+def break_image(toy, folder: str, number: int) -> None:
+    path = toy.frames / folder / f"img_{number:05d}.jpg"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def test_a_bad_video_stops_or_gives_way_to_its_nearest_neighbour(toy, capsys):
+    for number in range(1, 41):
+        break_image(toy, "v1", number)
+    with pytest.raises(DataError, match="'v1'.*truncated"):
+        clips_of(toy, False, CenterCrop(56))[1]
+    data = clips_of(toy, False, CenterCrop(56), max_bad=25)
+    clip, label = data[1]
+    assert label == 0 and torch.equal(clip, data[0][0])  # of two as near, the earlier
+    data[1]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        line.startswith("warning: replaced by its neighbour") and "train_rgb_split1.txt:2" in line
+    )
+    assert data.bad.tolist() == [0, 1, 0, 0]
+    break_image(toy, "w0", 1)
+    with pytest.raises(DataError, match="2 of 4 videos are bad, more than --max-bad 25 %"):
+        data[2]
+
+
+def test_loader_processes_count_bad_videos_together(toy):
+    for folder in ("w0", "w1"):
+        break_image(toy, folder, 1)
+    data = clips_of(toy, False, CenterCrop(56), max_bad=60)
+    loader = torch.utils.data.DataLoader(data, 1, num_workers=2)
+    assert len(list(loader)) == 4
+    assert data.bad.tolist() == [0, 0, 1, 1]
+
+
+def test_frames_behind_a_link_out_of_the_folder_are_refused(toy, tmp_path):
+    outside = tmp_path / "elsewhere"
+    (toy.frames / "v0").rename(outside)
+    (toy.frames / "v0").symlink_to(outside)
+    with pytest.raises(DataError, match=r"train_rgb_split1.txt:1: 'v0' is a link out of"):
+        split_of(toy)
+    (toy.frames / "v0").unlink()
+    (toy.frames / "v0").symlink_to(toy.frames / "v1")
+    assert len(split_of(toy).train) == 4

@@ -29,6 +29,15 @@ def test_confusion_and_mean_class_accuracy():
     assert mean_class_accuracy(scores, labels) == pytest.approx(100 * (2 / 3 + 1) / 2)
 
 
+def test_a_video_without_scores_counts_as_wrong():
+    scores = np.eye(3)[[0, 1, 2, 0]]
+    scores[3] = np.nan
+    labels = np.array([0, 1, 2, 0])
+    assert topk_accuracy(scores, labels, 1) == topk_accuracy(scores, labels, 3) == 75
+    assert confusion_matrix(scores, labels).sum() == 3
+    assert mean_class_accuracy(scores, labels) == pytest.approx(100 * (0.5 + 1 + 1) / 3)
+
+
 def test_fusion_divides_by_the_norm_before_adding():
     rgb, flow = np.array([[3.0, 4.0]]), np.array([[100.0, 0.0]])
     np.testing.assert_allclose(fuse([rgb, flow]), [[1.6, 0.8]])

@@ -40,7 +40,8 @@ def run_in_process(
     """Runs the training script; optionally prints to a file, dies at the n-th fsync, or may not
     write files beyond a size."""
     if printed is not None:
-        os.dup2(os.open(printed, os.O_CREAT | os.O_WRONLY), 1)
+        for stream in (1, 2):
+            os.dup2(os.open(printed, os.O_CREAT | os.O_WRONLY | os.O_APPEND), stream)
     synced = 0
     real = os.fsync
 
@@ -223,3 +224,23 @@ def test_another_training_list_is_refused_within_an_epoch(tiny, tmp_path):
     process = run_script("two_stream_bert2.py", *flags(tiny, tmp_path, "-c", "last"), check=False)
     assert process.returncode == 1
     assert "begun with 5 training videos, now there are 12" in process.stderr
+
+
+def test_a_killed_loader_process_ends_the_run_with_a_checkpoint(whole, tiny, tmp_path):
+    out = tmp_path / "out"
+    options = ["--workers", 1, "--epochs", 200, "--save-steps", 100_000, "--save-freq", 1000]
+    process = start(flags(tiny, tmp_path, *options), printed=out)
+    while not out.exists() or "epoch 1/200" not in out.read_text():
+        time.sleep(0.02)
+    (worker, *_) = [
+        int(child)
+        for task in Path(f"/proc/{process.pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+    os.kill(worker, signal.SIGKILL)
+    process.join(timeout=60)
+    assert process.exitcode == 1
+    printed = out.read_text()
+    assert "a loader process died" in printed and "-c last" in printed
+    content = torch.load(folder(tiny, tmp_path) / "last.pth.tar", weights_only=True)
+    assert content["progress"]["result"]["steps"] >= 1

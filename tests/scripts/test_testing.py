@@ -168,3 +168,28 @@ def test_a_checkpoint_of_other_classes_is_refused(tiny, runs, tmp_path):
     (toy.lists / "classes.txt").write_text("middle\nleft\nright\n")
     with pytest.raises(CheckpointError, match="'left' in the file, 'middle' in the dataset"):
         spatial_demo3D.main([*flags_for(toy, runs, tmp_path), "--arch", RGB])
+
+
+def test_a_video_that_cannot_be_read_is_listed_and_counts_as_wrong(runs, tmp_path, capsys):
+    toy = TinyDataset(tmp_path)
+    for label in range(3):
+        toy.add_video(f"v{label}", label, 20)
+    toy.write_lists("val", [(f"v{label}", 20, label) for label in range(3)])
+    (toy.lists / "classes.txt").write_text("left\nmiddle\nright\n")
+    path = toy.frames / "v1" / "img_00009.jpg"
+    path.write_bytes(path.read_bytes()[:200])
+    scores = tmp_path / "scores.npz"
+    flags = [*flags_for(toy, runs, tmp_path), "--scores", str(scores)]
+    for workers in ("0", "1"):
+        code = combined_demo.main([*flags, "-b", RGB, "-a", FLOW, "--workers", workers])
+        assert code == 1
+        assert "not scored, counts as wrong" in capsys.readouterr().out
+    data = read(scores)
+    assert np.isnan(data["score"]).all(axis=1).tolist() == [False, True, False]
+    (summary,) = (tmp_path / "results").glob("*.json")
+    summary = json.loads(summary.read_text())
+    hits = data["score"][[0, 2]].argmax(1) == data["label"][[0, 2]]
+    assert summary["videos"] == 3
+    assert summary["top1"] == pytest.approx(100 * hits.sum() / 3, abs=1e-3)
+    assert "truncated" in summary["streams"][RGB]["unscored"]["v1"]
+    assert summary["streams"][FLOW]["unscored"] == {}
