@@ -1,6 +1,8 @@
 """Signals: SIGTERM and Ctrl-C end a training at its next optimizer step, SIGUSR1 only saves it."""
 
+import os
 import signal
+import threading
 from types import FrameType
 
 EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
@@ -48,6 +50,18 @@ class Signals:
 
 
 def ignore_in_worker(worker: int) -> None:
-    """For loader processes: a signal to the whole group is the main process's to answer."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+    """For loader processes: a signal to the whole group is the main process's to answer.
+
+    Only the parent's own SIGTERM, by which it ends its loader processes, is obeyed.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # Linux
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_parent, daemon=True).start()
+
+
+def _obey_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

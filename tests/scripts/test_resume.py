@@ -43,6 +43,7 @@ def run_in_process(
     if printed is not None:
         for stream in (1, 2):
             os.dup2(os.open(printed, os.O_CREAT | os.O_WRONLY | os.O_APPEND), stream)
+    multiprocessing.set_start_method("fork", force=True)  # loader processes as in a plain run
     synced = 0
     real = os.fsync
 
@@ -138,19 +139,24 @@ def test_killed_inside_every_kind_of_checkpoint_write(whole, tiny, tmp_path):
     assert_same(what_came_out(tiny, tmp_path), whole)
 
 
+def children(process) -> list[int]:
+    """Its loader processes."""
+    tasks = Path(f"/proc/{process.pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_ended_by_a_signal(whole, tiny, tmp_path, number, code):
+def test_ended_by_a_signal_to_all_its_processes(whole, tiny, tmp_path, number, code):
     ended = 0
     for delay in (0.4, 0.7, 1.0):
-        process = start(
-            flags(tiny, tmp_path, "--save-steps", 1000, *continue_flags(tiny, tmp_path))
-        )
+        more = ["--workers", 1, "--save-steps", 1000, *continue_flags(tiny, tmp_path)]
+        process = start(flags(tiny, tmp_path, *more))
         args_file = folder(tiny, tmp_path) / "args.json"
         while not args_file.exists() and process.is_alive():
             time.sleep(0.01)
         time.sleep(delay)
-        if process.is_alive():
-            os.kill(process.pid, number)
+        for pid in [*children(process), process.pid] if process.is_alive() else []:
+            os.kill(pid, number)
         process.join()
         assert process.exitcode in (code, 0)
         ended += process.exitcode == code
@@ -234,12 +240,7 @@ def test_a_killed_loader_process_ends_the_run_with_a_checkpoint(whole, tiny, tmp
     process = start(flags(tiny, tmp_path, *options), printed=out)
     while not out.exists() or "epoch 1/200" not in out.read_text():
         time.sleep(0.02)
-    (worker, *_) = [
-        int(child)
-        for task in Path(f"/proc/{process.pid}/task").iterdir()
-        for child in (task / "children").read_text().split()
-    ]
-    os.kill(worker, signal.SIGKILL)
+    os.kill(children(process)[0], signal.SIGKILL)
     process.join(timeout=60)
     assert process.exitcode == 1
     printed = out.read_text()
