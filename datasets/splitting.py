@@ -51,7 +51,7 @@ def split_at_random(
         )
         groups.setdefault(key, []).append(video)
     if len(groups) < 2:
-        raise DataError(f"--group '{group}' puts all videos into one group; nothing to split")
+        raise DataError(f"one group of videos (--group '{group}') cannot be split in two")
     wanted = val_share * sum(map(len, groups.values()))
     parts: dict[str, str | None] = {}
     keys = sorted(groups)

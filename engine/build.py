@@ -142,7 +142,7 @@ def build_training(args: argparse.Namespace) -> Training:
     """Checks everything that the arguments name, in the order of its cost, and builds it."""
     spec = get_arch(args.arch)
     device = choose_device(args.device)
-    weights = read_file(resolve(args.weights, "")) if args.weights else None
+    weights = read_file(resolve(args.weights, ""), "weights") if args.weights else None
     split = open_split(args, spec, ("train", "val"))
     torch.manual_seed(args.seed)
     model = create_model(spec.name, len(split.class_names))
@@ -160,6 +160,8 @@ def build_training(args: argparse.Namespace) -> Training:
         "max_bad": args.max_bad if args.on_bad_sample == "skip" else None,
     }
     train = ClipDataset(split.train, reader, transform=augment, training=True, **clips)
+    if args.evaluate:
+        clips["max_bad"] = None  # a test replaces nothing
     val = ClipDataset(split.val, reader, transform=CenterCrop(size), training=False, **clips)
     sampler = EpochSampler(len(train), args.seed)
     return Training(

@@ -60,10 +60,10 @@ def save_atomically(payload: dict, path: Path) -> None:
         os.close(folder)
 
 
-def read_file(path: Path) -> dict:
+def read_file(path: Path, what: str = "checkpoint") -> dict:
     """A torch file's dict, on the CPU; raises CheckpointError if it is missing or not one."""
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint {path}; {_others(path)}")
+        raise CheckpointError(f"no {what} {path}; {_others(path)}")
     try:
         with torch.serialization.safe_globals(_NUMPY_SCALARS):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -90,13 +90,16 @@ def _reason(error: Exception) -> str:
     unsafe = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error))
     if unsafe:
         return f"it holds {unsafe[1]}, which is no plain data and is not executed"
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = str(error).strip() or type(error).__name__
+    return "its bytes are no PyTorch file" if "weights_only" in text else text.splitlines()[0]
 
 
 def strip_wrappers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict without the prefixes that DataParallel, DDP and torch.compile put in front."""
     stripped = {}
     for key, value in state_dict.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise CheckpointError(f"the entry {key!r} is no named tensor: this holds no weights")
         while key.startswith(WRAPPERS):
             key = key.split(".", 1)[1]
         stripped[key] = value

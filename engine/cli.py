@@ -20,7 +20,7 @@ class UsageError(ValueError):
     """A command line that cannot be carried out; the message says what to change."""
 
 
-USER_ERRORS = (ArchError, CheckpointError, DataError, NonFiniteLoss, UsageError)
+USER_ERRORS = (ArchError, CheckpointError, DataError, NonFiniteLoss, UsageError, OSError)
 
 
 def resolve(given: Path | None, default: str) -> Path:
@@ -57,6 +57,22 @@ def non_negative(text: str) -> int:
     return value
 
 
+def share(text: str) -> float:
+    """argparse type: from 0 to below 1."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, not {text}")
+    return value
+
+
+def not_below_zero(text: str) -> float:
+    """argparse type: a finite number from 0."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
+    return value
+
+
 def data_parent() -> argparse.ArgumentParser:
     """Flags that every script takes: which data, and where to compute."""
     parent = argparse.ArgumentParser(add_help=False)
@@ -68,7 +84,7 @@ def data_parent() -> argparse.ArgumentParser:
     data.add_argument(
         "-j", "--workers", type=non_negative, default=2, help="loader processes (%(default)s)"
     )
-    data.add_argument("--device", help="cuda, cpu, mps, ...; default: a GPU if there is one")
+    data.add_argument("--device", help="cuda, cpu, mps, ...; default: cuda if there is one")
     return parent
 
 
@@ -86,9 +102,15 @@ def training_parser(
     add("--epochs", type=positive, default=200, help="(%(default)s)")
     add("-b", "--batch-size", type=positive, default=batch_size, help="videos (%(default)s)")
     add("--iter-size", type=positive, default=iter_size, help="batches a step (%(default)s)")
-    add("--lr", "--learning-rate", type=float, default=lr, help="learning rate (%(default)s)")
-    add("--momentum", type=float, default=0.9, help="AdamW: first beta (%(default)s)")
-    add("--weight-decay", "--wd", type=float, default=1e-3, help="(%(default)s)")
+    add(
+        "--lr",
+        "--learning-rate",
+        type=not_below_zero,
+        default=lr,
+        help="learning rate (%(default)s)",
+    )
+    add("--momentum", type=share, default=0.9, help="AdamW: first beta (%(default)s)")
+    add("--weight-decay", "--wd", type=not_below_zero, default=1e-3, help="(%(default)s)")
     add(
         "--flip",
         action=argparse.BooleanOptionalAction,
@@ -97,8 +119,14 @@ def training_parser(
     add("--num-seg", type=positive, default=1, help="clips a video (%(default)s)")
     add("--scheduler", choices=SCHEDULERS, default="plateau", help="(%(default)s)")
     add("--warmup-epochs", type=non_negative, default=0, help="(%(default)s)")
-    add("--max-steps", type=positive, help="optimizer steps an epoch, for trying")
+    add("--max-steps", type=positive, help="end after so many optimizer steps in all, for trying")
     add("--seed", type=non_negative, default=0, help="of weights, order and crops (%(default)s)")
+    _add_file_flags(parser, print_freq)
+    return parser
+
+
+def _add_file_flags(parser: argparse.ArgumentParser, print_freq: int) -> None:
+    """What a training starts from, writes, and says."""
     add = parser.add_argument_group("files").add_argument
     add("--weights", type=Path, metavar="FILE", help="pretrained weights to start from")
     add("--output", type=Path, metavar="DIR", help="where runs are kept (checkpoint)")
@@ -121,9 +149,14 @@ def training_parser(
         default="stop",
         help="an unreadable video ends the run, or gives way to its neighbour (%(default)s)",
     )
-    add("--max-bad", type=float, default=1.0, metavar="PERCENT", help="of skip (%(default)s)")
+    add(
+        "--max-bad",
+        type=not_below_zero,
+        default=1.0,
+        metavar="PERCENT",
+        help="of skip (%(default)s)",
+    )
     add("--keep", type=non_negative, default=0, metavar="N", help="also keep the newest N epochs")
-    return parser
 
 
 def testing_parser(description: str) -> argparse.ArgumentParser:

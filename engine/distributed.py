@@ -1,8 +1,7 @@
 """The place of several processes: with one, every helper answers for that one.
 
-Training runs in a single process on a single device. The loop, the checkpoints and the reports
-already ask here who writes and what the bare network is, so that DistributedDataParallel needs
-changes in this file and in `engine/build.py` only.
+Training runs in a single process on a single device. Checkpoints already ask here for the bare
+network; who writes and prints is to be asked here, too, once DistributedDataParallel comes.
 """
 
 import torch.distributed as dist

@@ -14,7 +14,7 @@ from datasets import DataError
 from datasets.clips import VideoDataset
 from datasets.sampling import multi_clip, single_clip
 from engine.build import Stream, build_stream, frame_reader
-from engine.cli import resolve
+from engine.cli import UsageError, resolve
 from engine.metrics import fuse
 from engine.report import print_summary, summarize_scores, write_results
 from video_transforms import NONE, crop_at, crop_corners, mirror
@@ -131,6 +131,9 @@ def run_fused_test(args: argparse.Namespace, clip_rule: str) -> int:
         build_stream(args, args.arch_rgb, args.checkpoint_rgb),
         build_stream(args, args.arch_flow, args.checkpoint_flow),
     )
+    for stream, modality in ((rgb, "rgb"), (flow, "flow")):
+        if stream.spec.modality != modality:
+            raise UsageError(f"--arch_{modality} {stream.spec.name} is no {modality} network")
     order = _matching_order(rgb, flow)
     start = time.perf_counter()
     rgb_scores, rgb_summary = _test_stream(args, rgb, clip_rule)

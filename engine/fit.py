@@ -1,16 +1,15 @@
 """A whole training: epochs, schedule, what to save and when, continuing."""
 
 import argparse
-import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from engine.build import Training, build_training
-from engine.checkpoint import BEST, LAST, load_checkpoint, make_checkpoint
+from engine.checkpoint import BEST, LAST, CheckpointError, load_checkpoint, make_checkpoint
 from engine.cli import resolve
 from engine.distributed import unwrap
 from engine.loop import train_one_epoch, validate
@@ -26,7 +25,7 @@ from engine.resume import (
     seed_everything,
 )
 from engine.saver import Saver
-from engine.signals import Interrupted, Signals
+from engine.signals import Interrupted, Signals, continuing_command
 from opt import Schedule
 
 
@@ -60,7 +59,8 @@ def run_training(
                 raise
             run.save_last_step()
             print(f"error: a loader process died: {error}", file=sys.stderr)
-            print(f"continue with: {continuing_command(sys.argv)}", flush=True)
+            if (training.folder / LAST).exists():
+                print(f"continue with: {continuing_command(sys.argv)}", flush=True)
             return 1
     return 0
 
@@ -92,11 +92,9 @@ class Run:
         content = load_checkpoint(
             path, training.spec, unwrap(training.model), training.split.class_names
         )
-        if "optimizer" in content:
-            self.optimizer.load_state_dict(content["optimizer"])
-        if "scheduler" in content:
-            self.schedule.load_state_dict(content["scheduler"])
+        self._restore_optimizer(path, content)
         self.epoch = self.epoch or content.get("epoch", 0)
+        self.saver.keep_newer_last(path, self.epoch)
         self.best_prec1 = float(content.get("best_prec1", self.best_prec1))
         self.best_loss = float(content.get("best_loss", self.best_loss))
         self.interrupted = content.get("progress")
@@ -107,6 +105,23 @@ class Run:
         print(f"continuing from {path}: {self.epoch} epochs done{inside}")
         if content.get("seed", self.args.seed) != self.args.seed:
             print(f"warning: it was begun with --seed {content['seed']}, not {self.args.seed}")
+
+    def _restore_optimizer(self, path: Path, content: dict) -> None:
+        """Optimizer and schedule of a checkpoint; says which flags give way to theirs."""
+        if "optimizer" in content:
+            ours, saved = self.optimizer.param_groups[0], content["optimizer"]["param_groups"][0]
+            if ("betas" in saved) != ("betas" in ours):
+                kind, script = ("AdamW", "two_stream_bert2.py"), ("SGD", "two_stream2.py")
+                name, other = kind if "betas" in saved else script
+                raise CheckpointError(f"{path} was trained with {name}; continue with {other}")
+            self.optimizer.load_state_dict(content["optimizer"])
+            begun = saved.get("initial_lr", self.args.lr)
+            if begun != self.args.lr:
+                print(f"note: the rate of the checkpoint goes on (begun with --lr {begun:g})")
+        if "scheduler" in content:
+            if content["scheduler"]["kind"] != self.args.scheduler:
+                print(f"note: --scheduler {self.args.scheduler} begins at epoch 0 of its course")
+            self.schedule.load_state_dict(content["scheduler"])
 
     def fit(self) -> None:
         """Runs the remaining epochs; raises Interrupted when a signal ended it."""
@@ -145,13 +160,16 @@ class Run:
         sampler = self.training.train_loader.sampler
         self.training.train_loader.dataset.set_epoch(self.epoch)
         sampler.set_epoch(self.epoch)
+        result = PassResult()
         if self.interrupted is None:
             seed_everything(self.args.seed + self.epoch)
-            return PassResult()
-        result, permutation = restore_progress(self.interrupted)
-        sampler.restore(permutation, result.videos)
-        restore_random_states(self.random_states)
-        self.interrupted = None
+        else:
+            result, permutation = restore_progress(self.interrupted)
+            sampler.restore(permutation, result.videos)
+            restore_random_states(self.random_states)
+            self.interrupted = None
+        if self.last_step is not None:  # before a first step there is nothing new to save
+            self.last_step = StepState(unwrap(self.training.model), result)
         return result
 
     def _run_epoch(self, log: RunLog) -> None:
@@ -196,6 +214,7 @@ class Run:
             self.saver.save_last(self._content(self.last_step.result))
 
     def _after_step(self, result: PassResult) -> None:
+        self.signals.notice_dead_workers_at_the_next_batch()
         self.last_step = StepState(unwrap(self.training.model), result)
         if self.args.save_steps and result.steps % self.args.save_steps == 0:
             self.saver.save_last(self._content(result))
@@ -240,20 +259,6 @@ class Run:
                 "seed": self.args.seed,
             },
         )
-
-
-def continuing_command(argv: Sequence[str]) -> str:
-    """The command line that goes on where this one ended."""
-    kept, skip = [], False
-    for place, word in enumerate(argv):
-        follows = argv[place + 1] if place + 1 < len(argv) else "-"
-        if skip or word.startswith("--continue="):
-            skip = False
-        elif word in ("-c", "--continue"):
-            skip = not follows.startswith("-")
-        else:
-            kept.append(word)
-    return shlex.join(["python", *kept, "-c", "last"])
 
 
 def _evaluate(training: Training, args: argparse.Namespace) -> int:

@@ -68,7 +68,10 @@ def train_one_epoch(
         loss = F.cross_entropy(logits, labels)
         value = loss.item()
         if not torch.isfinite(loss):
-            raise NonFiniteLoss(f"{progress.title}: the loss is {value} at step {result.steps + 1}")
+            raise NonFiniteLoss(
+                f"{progress.title}: the loss is {value} at step {result.steps + 1}; "
+                "try a lower --lr, from the beginning or with -c from the best model"
+            )
         (loss / iter_size).backward()
         result.add(logits.detach(), labels, value, clips.shape[0] * clips.shape[1])
         pending += 1

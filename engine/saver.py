@@ -2,9 +2,10 @@
 
 import copy
 import os
+import time
 from pathlib import Path
 
-from engine.checkpoint import BEST, LAST, save_atomically
+from engine.checkpoint import BEST, LAST, read_file, save_atomically
 
 EPOCH_FILE = "epoch_{:04d}.pth.tar"
 
@@ -20,6 +21,15 @@ class Saver:
     def __init__(self, folder: Path, keep: int):
         self.folder, self.keep = folder, keep
         self.unsaved_best: dict | None = None
+
+    def keep_newer_last(self, path: Path, epoch: int) -> None:
+        """Going on from `path` would write over `last`; one of a later epoch is renamed."""
+        last = self.folder / LAST
+        if path == last or not last.exists() or read_file(last).get("epoch", 0) <= epoch:
+            return
+        kept = last.with_name(f"last.before-{time.strftime('%Y%m%d-%H%M%S')}.pth.tar")
+        last.rename(kept)
+        print(f"{LAST} was of a later epoch; it is kept as {kept.name}")
 
     def save_last(self, content: dict) -> bool:
         """Writes `last`; returns whether it could."""
@@ -58,5 +68,6 @@ class Saver:
         kept = self.folder / EPOCH_FILE.format(epoch)
         kept.unlink(missing_ok=True)
         os.link(self.folder / LAST, kept)
-        for path in sorted(self.folder.glob("epoch_*.pth.tar"))[: -self.keep]:
+        kept_files = self.folder.glob("epoch_*.pth.tar")
+        for path in sorted(kept_files, key=lambda p: p.stat().st_mtime_ns)[: -self.keep]:
             path.unlink()

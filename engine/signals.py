@@ -1,8 +1,10 @@
 """Signals: SIGTERM and Ctrl-C end a training at its next optimizer step, SIGUSR1 only saves it."""
 
 import os
+import shlex
 import signal
 import threading
+from collections.abc import Sequence
 from types import FrameType
 
 EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
@@ -38,6 +40,14 @@ class Signals:
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
 
+    @staticmethod
+    def notice_dead_workers_at_the_next_batch() -> None:
+        """DataLoader would raise the moment a loader process dies, even within an optimizer step.
+
+        Without its handler the death is found when the next batch is waited for.
+        """
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGUSR1:
             self.save = True
@@ -65,3 +75,17 @@ def _obey_parent() -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
+
+
+def continuing_command(argv: Sequence[str]) -> str:
+    """The command line that goes on where this one ended."""
+    kept, skip = [], False
+    for place, word in enumerate(argv):
+        follows = argv[place + 1] if place + 1 < len(argv) else "-"
+        if skip or word.startswith("--continue="):
+            skip = False
+        elif word in ("-c", "--continue"):
+            skip = not follows.startswith("-")
+        else:
+            kept.append(word)
+    return shlex.join(["python", *kept, "-c", "last"])

@@ -21,7 +21,8 @@ from engine.build import run_folder  # noqa: E402
 from engine.checkpoint import LAST  # noqa: E402
 from engine.cli import positive  # noqa: E402
 
-DATASET = "motions"
+DATASET, TRAIN_VIDEOS = "motions", 320
+RUNS = ROOT / "checkpoint" / "demo"  # apart from what a user trains on the same data
 ARCHS = {"rgb": "rgb_tiny3D16f_bert10_FRMB", "flow": "flow_tiny3D16f_bert10_FRMB"}
 RECIPE = "--batch-size 16 --iter-size 1 --lr 2e-3 --scheduler cosine --warmup-epochs 2".split()
 
@@ -37,9 +38,10 @@ def command(script: str, *args: object) -> None:
 
 def train(modality: str, epochs: int) -> None:
     """Trains a stream, or goes on with one that was begun."""
-    folder = run_folder(None, DATASET, ARCHS[modality], 1)
+    folder = run_folder(RUNS, DATASET, ARCHS[modality], 1)
     begun = ["-c", "last"] if (folder / LAST).exists() else []
     data = ["--dataset", DATASET, "--arch", ARCHS[modality], "--epochs", epochs]
+    data += ["--output", RUNS.relative_to(ROOT)]
     command("two_stream_bert2.py", *data, *RECIPE, *begun)
 
 
@@ -53,7 +55,7 @@ def print_table(seconds: float) -> float:
         print(f"{modality:<8}{summary['streams'][arch]['top1']:>7.2f} %")
     print(f"{'fused':<8}{summary['top1']:>7.2f} %")
     for modality, arch in ARCHS.items():
-        folder = run_folder(None, DATASET, arch, 1).relative_to(ROOT)
+        folder = run_folder(RUNS, DATASET, arch, 1).relative_to(ROOT)
         print(f"{modality} curves and checkpoints: {folder}/curves.png, model_best.pth.tar")
     print(f"confusion matrix: results/{stem}.png")
     print(f"all curves: tensorboard --logdir checkpoint\n{seconds:.0f} s")
@@ -69,12 +71,16 @@ def main() -> int:
     parser.add_argument("--at-least", type=float, help="fused top-1 (%%) below which it fails")
     args = parser.parse_args()
     start = time.perf_counter()
-    if not (ROOT / "datasets/settings" / DATASET / "classes.txt").exists():
+    train_list = ROOT / "datasets/settings" / DATASET / "train_flow_split1.txt"
+    if not train_list.exists() or len(train_list.read_text().splitlines()) != TRAIN_VIDEOS:
         command("scripts/data/make_motions.py")
     train("rgb", args.rgb_epochs)
     train("flow", args.flow_epochs)
+    runs = ["--runs", RUNS.relative_to(ROOT)]
     streams = ["--arch_rgb", ARCHS["rgb"], "--arch_flow", ARCHS["flow"]]
-    command("scripts/eval/combined_demo.py", "--dataset", DATASET, *streams, "--batch-size", 10)
+    command(
+        "scripts/eval/combined_demo.py", "--dataset", DATASET, *streams, *runs, "--batch-size", 10
+    )
     top1 = print_table(time.perf_counter() - start)
     if args.at_least is not None and top1 < args.at_least:
         print(f"error: fused top-1 {top1:.2f} % is below {args.at_least} %", file=sys.stderr)

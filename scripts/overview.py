@@ -48,7 +48,7 @@ def clip_of(modality: str) -> np.ndarray:
 def attention_of(clip: np.ndarray) -> np.ndarray:
     """The class token's attention to each temporal token, mean over the heads, (8,)."""
     spec = get_arch(ARCH)
-    checkpoint = run_folder(None, "motions", ARCH, 1) / BEST
+    checkpoint = run_folder(ROOT / "checkpoint/demo", "motions", ARCH, 1) / BEST
     names = (ROOT / "datasets/settings/motions/classes.txt").read_text().split()
     model = create_model(ARCH, len(names)).eval()
     load_checkpoint(checkpoint, spec, model, names)

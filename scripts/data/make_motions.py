@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from datasets.extraction import Preparation, extract, start_preparation  # noqa: E402
 from datasets.settings_file import write_lines, write_list  # noqa: E402
-from engine.cli import resolve, run  # noqa: E402
+from engine.cli import positive, resolve, run  # noqa: E402
 
 CLASSES = (
     "left_to_right",
@@ -142,10 +142,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset", default="motions", help="name to make it under")
     parser.add_argument("--frames", type=Path, help="default: datasets/<dataset>_frames")
     parser.add_argument("--settings", type=Path, help="default: datasets/settings")
-    parser.add_argument("--train", type=int, default=40, help="training videos a class")
-    parser.add_argument("--val", type=int, default=12, help="test videos a class")
+    parser.add_argument("--train", type=positive, default=40, help="training videos a class")
+    parser.add_argument("--val", type=positive, default=12, help="test videos a class")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-j", "--workers", type=int, default=2)
+    parser.add_argument("-j", "--workers", type=positive, default=2)
     return parser.parse_args(argv)
 
 

@@ -54,6 +54,8 @@ class Video:
 
 def find_videos(root: Path) -> list[Video]:
     """The videos in the class folders of `root`."""
+    if not root.is_dir():
+        raise DataError(f"no such folder: {root}")
     videos = [
         Video(str(path.relative_to(root)), path.parent.name)
         for path in sorted(root.glob("*/*"))
@@ -112,6 +114,17 @@ def choose_split(args: argparse.Namespace, videos: list[Video]) -> dict[str, str
             raise UsageError("--train and --val go together")
         return split_by_pattern(paths, args.train, args.val)
     return split_at_random(paths, args.val_share, args.group, args.seed)
+
+
+def warn_of_missing_classes(
+    videos: list[Video], parts: dict[str, str | None], report: Callable[[str], None]
+) -> None:
+    """A class that only trains or only tests is most often a mistake in the split."""
+    for part in ("train", "val"):
+        there = {video.class_name for video in videos if parts[video.path] == part}
+        missing = sorted({video.class_name for video in videos} - there)
+        if missing:
+            report(f"warning: no video for {part} of the classes {', '.join(missing)}")
 
 
 def prepare_video(source: Path, frames: Path, folder: str, preparation: Preparation) -> str | None:
@@ -217,7 +230,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     split("-s", "--split", type=positive, default=1, help="number to store it under (%(default)s)")
     split("--train", metavar="PATTERN", help="shell pattern on the file name")
     split("--val", metavar="PATTERN", help="shell pattern on the file name")
-    split("--val-share", type=_share, default=0.3, help="of the videos (%(default)s)")
+    split("--val-share", type=_part_of_all, default=0.3, help="of the videos (%(default)s)")
     split("--group", metavar="REGEX", default="$^", help="videos that match alike stay together")
     split("--seed", type=int, default=0, help="of the random split (%(default)s)")
     return parser.parse_args(argv)
@@ -238,7 +251,7 @@ def _quality(text: str) -> int:
     return int(_number(text, 0, 100))
 
 
-def _share(text: str) -> float:
+def _part_of_all(text: str) -> float:
     return _number(text, 0, 0.95)
 
 
@@ -251,12 +264,13 @@ def main(argv: list[str] | None = None, report: Callable[[str], None] = print) -
     check_videos(root, videos)
     parts = choose_split(args, videos)
     preparation = Preparation(args.width, args.height, args.quality, args.flow, args.bound)
+    # Labels follow from all videos: they stay when a broken one is mended.
+    class_names = merge_class_names(settings / "classes.txt", videos)
+    warn_of_missing_classes(videos, parts, report)
     start_preparation(frames, preparation)
     failures = prepare_all(root, videos, frames, preparation, args.workers)
     clean_up(frames)
     usable = [video for video in videos if video.path not in failures]
-    # Labels follow from all videos: they stay when a broken one is mended.
-    class_names = merge_class_names(settings / "classes.txt", videos)
     numbers = Counter(parts[video.path] for video in usable)
     try:
         write_lists(settings, args.split, usable, parts, class_names, frames, preparation)

@@ -170,7 +170,7 @@ def test_random_splits_keep_groups_together():
 
 
 def test_splits_that_cannot_be():
-    with pytest.raises(DataError, match="one group"):
+    with pytest.raises(DataError, match="one group of videos"):
         split_at_random(["a/v1", "a/v2"], 0.5, "v", 0)
     with pytest.raises(DataError, match="not a regular expression"):
         split_at_random(["a/v1", "a/v2"], 0.5, "(", 0)

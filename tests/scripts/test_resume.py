@@ -15,7 +15,7 @@ import torch
 
 import two_stream_bert2
 from engine.checkpoint import CheckpointError
-from engine.fit import continuing_command
+from engine.signals import continuing_command
 from tests.conftest import run_script
 
 ARCH = "rgb_tiny3D16f_bert10_FRMB"
@@ -203,6 +203,22 @@ def test_a_full_disk_loses_nothing(tiny, tmp_path):
     assert not list(run.glob("*.tmp"))
 
 
+def test_a_loader_death_between_two_epochs_repeats_no_result(whole, tiny, tmp_path):
+    """Dead before the second epoch's first step, the run goes on at that epoch's beginning."""
+    more = ["-b", 1, "--iter-size", 12, "--workers", 1, "--save-steps", 1000]
+    process = start(flags(tiny, tmp_path / "cut", *more), printed=tmp_path / "out")
+    out = tmp_path / "out"
+    while not out.exists() or "epoch 1/" not in out.read_text():
+        time.sleep(0.01)
+    os.kill(children(process)[0], signal.SIGKILL)
+    process.join()
+    assert process.exitcode == 1
+    for output in ("cut", "undisturbed"):
+        finish(tiny, tmp_path / output, *more)
+    both = [what_came_out(tiny, tmp_path / output) for output in ("cut", "undisturbed")]
+    assert_same(*both)
+
+
 def test_keep(tiny, tmp_path):
     finish(tiny, tmp_path, "--keep", 2)
     names = sorted(path.name for path in folder(tiny, tmp_path).glob("*.pth.tar"))
@@ -246,4 +262,4 @@ def test_a_killed_loader_process_ends_the_run_with_a_checkpoint(whole, tiny, tmp
     printed = out.read_text()
     assert "a loader process died" in printed and "-c last" in printed
     content = torch.load(folder(tiny, tmp_path) / "last.pth.tar", weights_only=True)
-    assert content["progress"]["result"]["steps"] >= 1
+    assert content["epoch"] >= 1 and content["progress"] is not None

@@ -9,6 +9,7 @@ import torch
 import two_stream_bert2
 from datasets import DataError
 from engine.checkpoint import CheckpointError
+from engine.cli import UsageError
 from engine.metrics import fuse
 from scripts.eval import combined_demo, spatial_demo3D, spatial_demo_bert
 from tests.conftest import TinyDataset, run_script
@@ -138,6 +139,11 @@ def test_a_video_of_one_frame(runs, tmp_path):
     (toy.lists / "classes.txt").write_text("left\nmiddle\nright\n")
     for script in (spatial_demo3D, spatial_demo_bert):
         assert script.main([*flags_for(toy, runs, tmp_path), "--arch", RGB]) == 0
+
+
+def test_swapped_streams_are_refused(tiny, runs, tmp_path):
+    with pytest.raises(UsageError, match="--arch_rgb flow_.* is no rgb network"):
+        combined_demo.main([*flags_for(tiny, runs, tmp_path), "-b", FLOW, "-a", RGB])
 
 
 def test_lists_that_disagree_are_refused(tiny, runs, tmp_path):

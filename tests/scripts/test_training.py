@@ -138,6 +138,36 @@ def test_continue_takes_the_best_by_default_or_a_file(own_run, tiny, capsys):
     assert "last.pth.tar: 4 epochs done" in capsys.readouterr().out
 
 
+def test_going_back_to_the_best_keeps_a_later_last(own_run, tiny, capsys):
+    content = torch.load(own_run / "model_best.pth.tar", weights_only=True)
+    torch.save(content | {"epoch": 1}, own_run / "model_best.pth.tar")
+    later = (own_run / "last.pth.tar").read_bytes()
+    train(tiny, own_run.parent, "--epochs", 2, "-c", "--lr", "0.5")
+    (kept,) = own_run.glob("last.before-*.pth.tar")
+    assert kept.read_bytes() == later
+    printed = capsys.readouterr().out
+    assert "kept as last.before-" in printed and "begun with --lr 0.001" in printed
+    assert len((own_run / "log.dropped.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_other_script_does_not_continue(own_run, tiny):
+    with pytest.raises(CheckpointError, match="trained with AdamW; continue with two_stream_bert2"):
+        train(tiny, own_run.parent, "-c", script=two_stream2)
+
+
+def test_impossible_numbers_and_foreign_weights_are_refused(tiny, tmp_path, capsys):
+    for flag, value in (("--lr", "-1"), ("--momentum", "2"), ("--wd", "nan"), ("-b", "0")):
+        with pytest.raises(SystemExit):
+            train(tiny, tmp_path, flag, value)
+        assert f"must be at least {1 if flag == '-b' else 0}" in capsys.readouterr().err
+    for content in ({"a": 1}, {1: torch.ones(1)}):
+        torch.save(content, tmp_path / "odd.pth")
+        with pytest.raises(CheckpointError, match="this holds no weights"):
+            train(tiny, tmp_path, "--weights", tmp_path / "odd.pth")
+    with pytest.raises(CheckpointError, match="no weights .*absent.pth"):
+        train(tiny, tmp_path, "--weights", tmp_path / "absent.pth")
+
+
 def test_evaluate_reports_the_best_model_and_writes_nothing(own_run, tiny, capsys):
     before = {path: path.stat().st_mtime_ns for path in own_run.iterdir()}
     train(tiny, own_run.parent, "-e")
