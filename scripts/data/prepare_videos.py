@@ -35,7 +35,8 @@ from datasets.frames import count_images  # noqa: E402
 from datasets.settings_file import DataError, read_class_names, write_lines, write_list  # noqa: E402
 from datasets.splitting import split_at_random, split_by_pattern  # noqa: E402
 from datasets.videos import VIDEO_SUFFIXES, read_frames  # noqa: E402
-from engine.cli import UsageError, positive, resolve, run  # noqa: E402
+from engine.cli import UsageError, resolve, run  # noqa: E402
+from engine.flag_types import positive  # noqa: E402
 
 
 @dataclass(frozen=True)
