@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.rendezvous import rendezvous
 
 
 @contextlib.contextmanager
@@ -23,7 +24,11 @@ def processes() -> Iterator[None]:
         yield
         return
     has_gpu = torch.cuda.is_available() and dist.is_nccl_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpu else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
+    store, rank, world_size = next(rendezvous("env://"))
+    # torchrun may keep the store over a restart: addresses of dead processes must not be read.
+    store = dist.PrefixStore(f"start {_restarts()}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     with contextlib.ExitStack() as stack:
         if not is_main():
             silence = stack.enter_context(open(os.devnull, "w"))
@@ -58,7 +63,11 @@ def local_rank() -> int:
 
 def was_restarted() -> bool:
     """Whether torchrun started these processes anew after a failure (`--max-restarts`)."""
-    return is_distributed() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    return is_distributed() and _restarts() > 0
+
+
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 
 def launcher() -> list[str]:

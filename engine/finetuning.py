@@ -110,9 +110,11 @@ class _Untracked:
         self.norms = norms
 
     def __enter__(self) -> None:
+        self.earlier = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in self.norms]
         for norm in self.norms:
-            norm.track_running_stats = False
+            norm.momentum = 0.0
 
     def __exit__(self, *_: object) -> None:
-        for norm in self.norms:
-            norm.track_running_stats = True
+        for norm, (momentum, batches) in zip(self.norms, self.earlier, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(batches)
