@@ -181,7 +181,10 @@ def load_checkpoint(path: Path, spec: ArchSpec, model: nn.Module, class_names: l
             f"{path} has no 'state_dict': it is no checkpoint of a training. "
             "Start from pretrained weights with --weights"
         )
-    state_dict = strip_wrappers(content["state_dict"])
+    try:
+        state_dict = strip_wrappers(content["state_dict"])
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     differences = _differences(content, state_dict, spec, model, class_names)
     if differences:
         raise CheckpointError(f"{path} does not fit:\n  " + "\n  ".join(differences))

@@ -96,7 +96,9 @@ def is_like(value: Any, ours: Any) -> bool:
         return same and all(map(is_like, value, ours))
     if isinstance(ours, bool | str):
         return isinstance(value, type(ours))
-    return value is None or isinstance(value, bool) or _is_number(value)
+    if ours is None:
+        return value is None or isinstance(value, bool) or _is_number(value)
+    return _is_number(value)
 
 
 def metadata_faults(content: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ the order itself. Everything is plain values and tensors, so that files load wit
 """
 
 import argparse
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -157,6 +158,8 @@ def _restore_optimizer(state: Mapping[str, Any], optimizer: torch.optim.Optimize
         shared = own.keys() & theirs.keys() - {"params"}
         if not is_like({key: theirs[key] for key in shared}, {key: own[key] for key in shared}):
             raise ValueError("its optimizer's settings are no settings")
+        if not math.isfinite(theirs.get("lr", math.nan)):
+            raise ValueError(f"its learning rate is {theirs.get('lr')}")
     optimizer.load_state_dict(state)
     for parameter, values in optimizer.state.items():
         for key, value in values.items():
