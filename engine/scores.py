@@ -56,11 +56,11 @@ class Run:
 
     Attributes:
         name: unlike that of any other run.
-        splits: split number -> its scores; None is the split of a file that names none.
+        splits: split number -> its scores; a file that names no split counts as split 1.
     """
 
     name: str
-    splits: Mapping[int | None, ScoreFile]
+    splits: Mapping[int, ScoreFile]
 
 
 def read_scores(path: Path) -> ScoreFile:
@@ -223,13 +223,13 @@ def group_runs(files: Sequence[ScoreFile]) -> list[Run]:
             f"{name} [{finer(file)}]" if name in crowded else name
             for name, file in zip(names, files, strict=True)
         ]
-    runs: dict[str, dict[int | None, ScoreFile]] = {}
+    runs: dict[str, dict[int, ScoreFile]] = {}
     for name, file in zip(names, files, strict=True):
         splits = runs.setdefault(name, {})
         for earlier in splits.values():
             check_classes(earlier, file)
         splits[_split(file)] = file
-    return [Run(name, splits) for name, splits in runs.items()]
+    return [Run(name, dict(sorted(splits.items()))) for name, splits in runs.items()]
 
 
 def _run_name(file: ScoreFile) -> str:
@@ -239,6 +239,6 @@ def _run_name(file: ScoreFile) -> str:
     return f"{about['dataset']} {about['arch']}, {about['clips']} clip, {about['crops']} crops"
 
 
-def _split(file: ScoreFile) -> int | None:
+def _split(file: ScoreFile) -> int:
     named = re.search(r"split(\d+)", file.path.stem)
-    return file.about.get("split", int(named[1]) if named else None)
+    return file.about.get("split", int(named[1]) if named else 1)
