@@ -20,7 +20,15 @@ from datasets import DataError
 
 ABOUT = ("dataset", "arch", "clips", "crops")  # what files of one run have in common
 _KINDS = {"U": "text", "iu": "whole numbers", "f": "floating-point numbers"}
-_UNREADABLE = (ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (
+    ValueError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -105,10 +113,11 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such score file")
     try:
-        with np.load(path, allow_pickle=False) as data:
+        data = np.load(path, allow_pickle=False)
+        if isinstance(data, np.ndarray):
+            raise ValueError("it holds a single array, not those of an npz")
+        with data:
             return dict(data)
-    except AttributeError:  # a single array has no __enter__
-        raise DataError(f"{path} holds a single array; a score file is an npz") from None
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "Object arrays" in reason or "pickled data" in reason:
