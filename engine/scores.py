@@ -245,7 +245,8 @@ def _run_name(file: ScoreFile) -> str:
     if not file.about:
         return re.sub(r"[_-]?split\d+", "", file.path.stem)
     about = file.about
-    return f"{about['dataset']} {about['arch']}, {about['clips']} clip, {about['crops']} crops"
+    crops = "1 crop" if about["crops"] == 1 else f"{about['crops']} crops"
+    return f"{about['dataset']} {about['arch']}, {about['clips']} clip, {crops}"
 
 
 def _split(file: ScoreFile) -> int:

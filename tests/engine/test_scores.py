@@ -173,7 +173,7 @@ def test_splits_are_grouped(tmp_path):
     assert [(run.name, list(run.splits)) for run in runs] == [
         ("toy net, multi clip, 10 crops", [1, 2]),
         ("flow", [9, 10]),
-        ("toy net, multi clip, 1 crops", [1]),
+        ("toy net, multi clip, 1 crop", [1]),
         ("alone", [1]),
     ]
 
