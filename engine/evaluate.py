@@ -51,8 +51,8 @@ def score_video(
     clips: Sequence[np.ndarray],
     ten_crop: bool,
     batch_size: int,
-) -> np.ndarray:
-    """The mean of all views' logits, float32 (classes,)."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of all views' logits, float32 (classes,), and of each clip's, (clips, classes)."""
     logits, batch = [], []
     for view in views(images, clips, stream.spec.input.crop, ten_crop, stream.mirror_rule):
         batch.append(view)
@@ -61,7 +61,9 @@ def score_video(
             batch = []
     if batch:
         logits.append(_batch_logits(stream, batch))
-    return torch.cat(logits).mean(dim=0).cpu().numpy()
+    every = torch.cat(logits)  # (clips x crops, classes), a clip's crops side by side
+    by_clip = every.unflatten(0, (len(clips), -1)).mean(dim=1)
+    return every.mean(dim=0).cpu().numpy(), by_clip.cpu().numpy()
 
 
 def _batch_logits(stream: Stream, batch: list[np.ndarray]) -> torch.Tensor:
@@ -75,11 +77,11 @@ def score_all(
     ten_crop: bool,
     batch_size: int | None,
     workers: int,
-) -> np.ndarray:
-    """The scores of all test videos, float32 (videos, classes).
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The scores of all test videos, float32 (videos, classes), and of each one's clips.
 
     A video that cannot be read is booked in `stream.unscored`; its scores are NaN, so it counts
-    as wrong.
+    as wrong, and it has one clip, NaN as well.
     """
     if batch_size is None:
         batch_size = 10 if stream.device.type == "cuda" else 2
@@ -92,36 +94,41 @@ def score_all(
         prefetch_factor=1 if workers else None,  # whole videos: few in memory at once
     )
     scores = np.full((len(records), len(stream.split.class_names)), np.nan, np.float32)
+    clip_scores = [row[None].copy() for row in scores]
     bar = tqdm(loader, stream.spec.name, unit="video", dynamic_ncols=True, disable=None)
     for row, (images, clips, error) in enumerate(bar):
         if error:
             stream.unscored[records[row].folder] = error
             continue
         places = [clip.numpy() for clip in clips]
-        scores[row] = score_video(stream, images.numpy(), places, ten_crop, batch_size)
-    return scores
+        scores[row], clip_scores[row] = score_video(
+            stream, images.numpy(), places, ten_crop, batch_size
+        )
+    return scores, clip_scores
 
 
 def _test_stream(
     args: argparse.Namespace, stream: Stream, clip_rule: str
-) -> tuple[np.ndarray, dict]:
+) -> tuple[np.ndarray, list[np.ndarray], dict]:
     """Scores a stream's videos, in its list's order, and prints the summary that it returns."""
     start = time.perf_counter()
-    scores = score_all(stream, CLIP_RULES[clip_rule], args.ten_crop, args.batch_size, args.workers)
+    scores, clip_scores = score_all(
+        stream, CLIP_RULES[clip_rule], args.ten_crop, args.batch_size, args.workers
+    )
     summary = summarize_scores(scores, _labels(stream), time.perf_counter() - start)
     print_summary(stream.spec.name, summary)
     for error in stream.unscored.values():
         print(f"not scored, counts as wrong: {error}")
-    return scores, summary | {"unscored": stream.unscored}
+    return scores, clip_scores, summary | {"unscored": stream.unscored}
 
 
 def run_test(args: argparse.Namespace, clip_rule: str) -> int:
     """Tests one network (`args.arch`, `args.checkpoint`) and writes its results."""
     stream = build_stream(args, args.arch, args.checkpoint)
-    scores, summary = _test_stream(args, stream, clip_rule)
+    scores, clip_scores, summary = _test_stream(args, stream, clip_rule)
     about = _about(args, clip_rule, [stream]) | {"arch": stream.spec.name}
     about["checkpoint"] = str(stream.checkpoint)
-    _write(args, stream.spec.name, clip_rule, [stream], scores, about | summary)
+    _write(args, stream.spec.name, clip_rule, [stream], scores, about | summary, clip_scores)
     return 1 if stream.unscored else 0
 
 
@@ -136,8 +143,8 @@ def run_fused_test(args: argparse.Namespace, clip_rule: str) -> int:
             raise UsageError(f"--arch_{modality} {stream.spec.name} is no {modality} network")
     order = _matching_order(rgb, flow)
     start = time.perf_counter()
-    rgb_scores, rgb_summary = _test_stream(args, rgb, clip_rule)
-    flow_scores, flow_summary = _test_stream(args, flow, clip_rule)
+    rgb_scores, _, rgb_summary = _test_stream(args, rgb, clip_rule)
+    flow_scores, _, flow_summary = _test_stream(args, flow, clip_rule)
     fused = fuse([rgb_scores, flow_scores[order]])
     summary = summarize_scores(fused, _labels(rgb), time.perf_counter() - start)
     print_summary("fused", summary)
@@ -196,6 +203,7 @@ def _write(
     streams: Sequence[Stream],
     scores: np.ndarray,
     summary: dict,
+    clip_scores: Sequence[np.ndarray] = (),
 ) -> None:
     split = streams[0].split
     crops = "ten" if args.ten_crop else "one"
@@ -208,6 +216,7 @@ def _write(
         scores,
         split.class_names,
         summary,
+        clip_scores,
     )
 
 
