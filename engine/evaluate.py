@@ -52,8 +52,8 @@ def score_video(
     clips: Sequence[np.ndarray],
     ten_crop: bool,
     batch_size: int,
-) -> np.ndarray:
-    """The mean of all views' logits, float32 (classes,)."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of all views' logits, float32 (classes,), and of each clip's, (clips, classes)."""
     logits, batch = [], []
     for view in views(images, clips, stream.spec.input.crop, ten_crop, stream.mirror_rule):
         batch.append(view)
@@ -62,7 +62,9 @@ def score_video(
             batch = []
     if batch:
         logits.append(_batch_logits(stream, batch))
-    return torch.cat(logits).mean(dim=0).cpu().numpy()
+    every = torch.cat(logits)  # (clips x crops, classes), a clip's crops side by side
+    by_clip = every.unflatten(0, (len(clips), -1)).mean(dim=1)
+    return every.mean(dim=0).cpu().numpy(), by_clip.cpu().numpy()
 
 
 def _batch_logits(stream: Stream, batch: list[np.ndarray]) -> torch.Tensor:
@@ -76,11 +78,13 @@ def score_all(
     ten_crop: bool,
     batch_size: int | None,
     workers: int,
-) -> np.ndarray:
-    """The scores of all test videos, float32 (videos, classes); several processes share them out.
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The scores of all test videos, float32 (videos, classes), and of each one's clips.
+
+    Several processes share the videos out, and all of them get all scores.
 
     A video that cannot be read is booked in `stream.unscored`; its scores are NaN, so it counts
-    as wrong.
+    as wrong, and it has one clip, NaN as well.
     """
     if batch_size is None:
         batch_size = 10 if stream.device.type == "cuda" else 2
@@ -93,50 +97,63 @@ def score_all(
         num_workers=workers,
         prefetch_factor=1 if workers else None,  # whole videos: few in memory at once
     )
-    own = np.full((len(records), len(stream.split.class_names)), np.nan, np.float32)
+    classes = len(stream.split.class_names)
+    own = [np.full((1, classes), np.nan, np.float32) for _ in records]  # clips of each video
+    means = np.full((len(records), classes), np.nan, np.float32)
     silent = None if distributed.is_main() else True  # None: where there is no terminal
     bar = tqdm(loader, stream.spec.name, unit="video", dynamic_ncols=True, disable=silent)
     for place, (images, clips, error) in enumerate(bar):
         if error:
             stream.unscored[records[place].folder] = error
             continue
-        places = [clip.numpy() for clip in clips]
-        own[place] = score_video(stream, images.numpy(), places, ten_crop, batch_size)
-    return _collect(stream, rows, own)
+        indices = [clip.numpy() for clip in clips]
+        means[place], own[place] = score_video(
+            stream, images.numpy(), indices, ten_crop, batch_size
+        )
+    return _collect(stream, rows, means, own)
 
 
-def _collect(stream: Stream, rows: range, own: np.ndarray) -> np.ndarray:
-    """All processes' scores by row; `stream.unscored` becomes that of all."""
-    scores = np.empty((len(stream.split.val), own.shape[1]), np.float32)
-    stream_unscored = {}
-    for part, values, unscored in distributed.gather((rows, own, stream.unscored)):
+def _collect(
+    stream: Stream, rows: range, means: np.ndarray, clips: list[np.ndarray]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """All processes' scores in the list's order; `stream.unscored` becomes that of all."""
+    records = stream.split.val
+    scores = np.empty((len(records), means.shape[1]), np.float32)
+    clip_scores: list[np.ndarray] = [means] * len(records)
+    errors: dict[str, str] = {}
+    for part, values, of_clips, unscored in distributed.gather(
+        (rows, means, clips, stream.unscored)
+    ):
         scores[part] = values
-        stream_unscored |= unscored
-    order = [r.folder for r in stream.split.val if r.folder in stream_unscored]
-    stream.unscored = {folder: stream_unscored[folder] for folder in order}
-    return scores
+        for row, value in zip(part, of_clips, strict=True):
+            clip_scores[row] = value
+        errors |= unscored
+    stream.unscored = {r.folder: errors[r.folder] for r in records if r.folder in errors}
+    return scores, clip_scores
 
 
 def _test_stream(
     args: argparse.Namespace, stream: Stream, clip_rule: str
-) -> tuple[np.ndarray, dict]:
+) -> tuple[np.ndarray, list[np.ndarray], dict]:
     """Scores a stream's videos, in its list's order, and prints the summary that it returns."""
     start = time.perf_counter()
-    scores = score_all(stream, CLIP_RULES[clip_rule], args.ten_crop, args.batch_size, args.workers)
+    scores, clip_scores = score_all(
+        stream, CLIP_RULES[clip_rule], args.ten_crop, args.batch_size, args.workers
+    )
     summary = summarize_scores(scores, _labels(stream), time.perf_counter() - start)
     print_summary(stream.spec.name, summary)
     for error in stream.unscored.values():
         print(f"not scored, counts as wrong: {error}")
-    return scores, summary | {"unscored": stream.unscored}
+    return scores, clip_scores, summary | {"unscored": stream.unscored}
 
 
 def run_test(args: argparse.Namespace, clip_rule: str) -> int:
     """Tests one network (`args.arch`, `args.checkpoint`) and writes its results."""
     stream = build_stream(args, args.arch, args.checkpoint)
-    scores, summary = _test_stream(args, stream, clip_rule)
+    scores, clip_scores, summary = _test_stream(args, stream, clip_rule)
     about = _about(args, clip_rule, [stream]) | {"arch": stream.spec.name}
     about["checkpoint"] = str(stream.checkpoint)
-    _write(args, stream.spec.name, clip_rule, [stream], scores, about | summary)
+    _write(args, stream.spec.name, clip_rule, [stream], scores, about | summary, clip_scores)
     return 1 if stream.unscored else 0
 
 
@@ -151,8 +168,8 @@ def run_fused_test(args: argparse.Namespace, clip_rule: str) -> int:
             raise UsageError(f"--arch_{modality} {stream.spec.name} is no {modality} network")
     order = _matching_order(rgb, flow)
     start = time.perf_counter()
-    rgb_scores, rgb_summary = _test_stream(args, rgb, clip_rule)
-    flow_scores, flow_summary = _test_stream(args, flow, clip_rule)
+    rgb_scores, _, rgb_summary = _test_stream(args, rgb, clip_rule)
+    flow_scores, _, flow_summary = _test_stream(args, flow, clip_rule)
     fused = fuse([rgb_scores, flow_scores[order]])
     summary = summarize_scores(fused, _labels(rgb), time.perf_counter() - start)
     print_summary("fused", summary)
@@ -211,6 +228,7 @@ def _write(
     streams: Sequence[Stream],
     scores: np.ndarray,
     summary: dict,
+    clip_scores: Sequence[np.ndarray] = (),
 ) -> None:
     if not distributed.is_main():
         return
@@ -225,6 +243,7 @@ def _write(
         scores,
         split.class_names,
         summary,
+        clip_scores,
     )
 
 

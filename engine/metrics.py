@@ -7,8 +7,8 @@ import numpy as np
 from torch import Tensor
 
 
-def topk_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Share of videos whose label is among the k highest scores, in percent.
+def topk_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Whether each video's label is among its k highest scores, bool (videos,).
 
     A label whose score is equalled by others is counted behind them: a constant answer is wrong,
     and so is a video that could not be scored (NaN).
@@ -16,7 +16,12 @@ def topk_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
     k = min(k, scores.shape[1])
     own = scores[np.arange(len(labels)), labels][:, None]
     rank = (scores >= own).sum(axis=1)  # 1 is the best, and 0 has no scores
-    return 100 * float(np.mean((rank >= 1) & (rank <= k)))
+    return (rank >= 1) & (rank <= k)
+
+
+def topk_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
+    """Share of videos whose label is among the k highest scores, in percent; see topk_hits."""
+    return 100 * float(np.mean(topk_hits(scores, labels, k)))
 
 
 def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -33,15 +38,26 @@ def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     """Mean over the classes that occur of the share of their videos called right, in percent."""
-    matrix = confusion_matrix(scores, labels)
-    videos = np.bincount(labels, minlength=scores.shape[1])
-    present = videos > 0
-    return 100 * float(np.mean(matrix.diagonal()[present] / videos[present]))
+    videos = np.bincount(labels)
+    right = np.bincount(labels, weights=topk_hits(scores, labels, 1))
+    return 100 * float(np.mean(right[videos > 0] / videos[videos > 0]))
 
 
-def fuse(streams: Sequence[np.ndarray]) -> np.ndarray:
-    """Two-stream fusion: each video's scores divided by their L2 norm, then added."""
-    return sum(scores / np.linalg.norm(scores, axis=1, keepdims=True) for scores in streams)
+def fuse(streams: Sequence[np.ndarray], weights: Sequence[float] | None = None) -> np.ndarray:
+    """Late fusion: each video's scores divided by their L2 norm, times the stream's weight, added.
+
+    Args:
+        streams: scores (videos, classes) each, of the same videos in the same order.
+        weights: a number for each stream; 1 for all if left out.
+
+    A video that one stream could not score (NaN, or nothing but zeros) is NaN.
+    """
+    weights = [1.0] * len(streams) if weights is None else weights
+    with np.errstate(invalid="ignore"):
+        return sum(
+            float(weight) * (scores / np.linalg.norm(scores, axis=1, keepdims=True))
+            for scores, weight in zip(streams, weights, strict=True)
+        )
 
 
 @dataclass

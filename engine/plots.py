@@ -10,6 +10,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
+MAX_GAINS = 40  # bars: the classes that lose and gain most
+
 
 def plot_confusion_matrix(matrix: np.ndarray, class_names: list[str], path: Path) -> None:
     """Rows are labels, columns predictions; coloured by share of the row, numbered when small."""
@@ -44,6 +46,46 @@ def plot_curves(log: Path, path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend()
     _save(figure, path)
+
+
+def plot_summary(summary: dict, path: Path) -> None:
+    """Top-1 of each run with its interval, and by class what fusion gains on the first stream.
+
+    Args:
+        summary: what scripts/summarize.py writes as JSON.
+    """
+    runs, fusion = summary["runs"], summary.get("fusion")
+    rows = sorted(fusion["classes"], key=lambda row: row["gain"]) if fusion else []
+    if len(rows) > MAX_GAINS:
+        rows = rows[: MAX_GAINS // 2] + rows[-MAX_GAINS // 2 :]
+    size = (14 if fusion else 9, max(2.5, 1.2 + 0.6 * len(runs), 1.2 + 0.24 * len(rows)))
+    figure = plt.figure(figsize=size, layout="constrained")
+    _draw_runs(figure.add_subplot(1, 2 if fusion else 1, 1), runs)
+    if fusion:
+        axes, gains = figure.add_subplot(1, 2, 2), [row["gain"] for row in rows]
+        colours = ["#2b6cb0" if gain >= 0 else "#c53030" for gain in gains]
+        axes.barh(range(len(rows)), gains, color=colours)
+        axes.set_yticks(range(len(rows)), [row["class"] for row in rows], fontsize=8)
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set_xlabel("gain of fusion on stream 1, points")
+        axes.grid(alpha=0.3, axis="x")
+    _save(figure, path)
+
+
+def _draw_runs(axes: plt.Axes, runs: list[dict]) -> None:
+    """A line for each run: its top-1, the interval, and its splits as ticks."""
+    for place, run in enumerate(runs):
+        top1 = run.get("over_splits", run["splits"][0])["top1"]
+        ends = top1.get("exact") or top1["interval"] or [top1["value"]] * 2
+        axes.plot(ends, [place, place], color="#2b6cb0", linewidth=2)
+        axes.plot(top1["value"], place, "o", color="#2b6cb0")
+        if len(run["splits"]) > 1:
+            ticks = [split["top1"]["value"] for split in run["splits"]]
+            axes.plot(ticks, [place] * len(ticks), "|", color="black", markersize=10)
+    names = [run["name"].replace(" ", "\n", 1).replace("+", "+\n") for run in runs]
+    axes.set_yticks(range(len(runs)), names, fontsize=8)
+    axes.set(xlabel="top-1, %, with its 95 % interval", ylim=(len(runs) - 0.5, -0.5))
+    axes.grid(alpha=0.3, axis="x")
 
 
 def _save(figure: plt.Figure, path: Path) -> None:

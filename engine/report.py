@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -182,20 +182,30 @@ def write_results(
     scores: np.ndarray,
     class_names: list[str],
     summary: dict,
+    clip_scores: Sequence[np.ndarray] = (),
 ) -> None:
-    """Writes `<stem>.json`, `<stem>.png` (confusion matrix) and the scores' npz."""
+    """Writes `<stem>.json`, `<stem>.png` (confusion matrix) and the scores' npz.
+
+    Args:
+        clip_scores: of each video (clips, classes), if clips have scores of their own.
+    """
     from engine.plots import plot_confusion_matrix  # matplotlib is slow to import
 
     stem.parent.mkdir(parents=True, exist_ok=True)
     scores_file = scores_file or stem.with_name(stem.name + ".npz")
     scores_file.parent.mkdir(parents=True, exist_ok=True)
     temporary = scores_file.with_name(scores_file.name + ".tmp.npz")
+    clips = {}
+    if clip_scores:
+        clips["clip_score"] = np.concatenate(clip_scores).astype(np.float32)
+        clips["clip_video"] = np.repeat(np.arange(len(videos)), list(map(len, clip_scores)))
     np.savez(
         temporary,
         video=np.array(videos),
         label=labels.astype(np.int64),
         score=scores.astype(np.float32),
         classes=np.array(class_names),
+        **clips,
     )
     temporary.replace(scores_file)
     matrix = confusion_matrix(scores, labels)

@@ -58,8 +58,9 @@ def test_score_is_the_mean_over_all_views_whatever_the_batch(batch_size):
         normalize=lambda c: c.permute(0, 4, 1, 2, 3).float(),
         mirror_rule=PLAIN,
     )
-    score = score_video(stream, images, clips, True, batch_size)
-    expected = np.mean([v.mean(axis=(0, 1, 2)) for v in views(images, clips, 56, True, PLAIN)], 0)
-    np.testing.assert_allclose(score, expected, rtol=1e-5)
+    score, by_clip = score_video(stream, images, clips, True, batch_size)
+    means = [v.mean(axis=(0, 1, 2)) for v in views(images, clips, 56, True, PLAIN)]
+    np.testing.assert_allclose(score, np.mean(means, 0), rtol=1e-5)
+    np.testing.assert_allclose(by_clip, [np.mean(m, 0) for m in (means[:10], means[10:])], 1e-5)
     assert score.dtype == np.float32
     assert sum(seen) == 20 and max(seen) == min(batch_size, 20)

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from engine.metrics import PassResult, confusion_matrix, fuse, mean_class_accuracy, topk_accuracy
+from engine.metrics import (
+    PassResult,
+    confusion_matrix,
+    fuse,
+    mean_class_accuracy,
+    topk_accuracy,
+    topk_hits,
+)
 
 SCORES = np.array([[3, 2, 1, 0], [0, 1, 2, 3], [0, 3, 2, 1], [4, 1, 2, 3]], np.float32)
 LABELS = np.array([0, 3, 2, 1])
@@ -17,7 +24,13 @@ def test_accuracies():
     assert topk_accuracy(SCORES, LABELS, 4) == topk_accuracy(SCORES, LABELS, 9) == 100
 
 
+def test_hits_are_by_video():
+    assert topk_hits(SCORES, LABELS, 1).tolist() == [True, True, False, False]
+    assert topk_hits(SCORES, LABELS, 2).tolist() == [True, True, True, False]
+
+
 def test_a_constant_answer_is_wrong():
+    assert mean_class_accuracy(np.zeros((4, 4)), LABELS) == 0
     assert topk_accuracy(np.zeros((4, 4)), LABELS, 1) == 0
     assert topk_accuracy(np.full((4, 4), np.nan), LABELS, 1) == 0
 
@@ -41,6 +54,15 @@ def test_a_video_without_scores_counts_as_wrong():
 def test_fusion_divides_by_the_norm_before_adding():
     rgb, flow = np.array([[3.0, 4.0]]), np.array([[100.0, 0.0]])
     np.testing.assert_allclose(fuse([rgb, flow]), [[1.6, 0.8]])
+
+
+def test_fusion_with_weights():
+    rgb, flow = np.array([[3.0, 4.0]]), np.array([[100.0, 0.0]])
+    np.testing.assert_allclose(fuse([rgb, flow], [2, 0.5]), [[1.7, 1.6]])
+    np.testing.assert_allclose(fuse([rgb, flow, flow], [1, 0, 1]), fuse([rgb, flow]))
+    assert fuse([rgb.astype(np.float32)], [np.float64(2)]).dtype == np.float32
+    with pytest.raises(ValueError, match="shorter"):
+        fuse([rgb, flow], [1])
 
 
 def test_pass_result():

@@ -1,0 +1,147 @@
+"""Statistics of tests: what may be concluded from a few hundred videos. Pure functions.
+
+Accuracies are in percent. A video that could not be scored is wrong in all of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest, bootstrap
+
+from engine.metrics import topk_hits
+
+LEVEL, RESAMPLES, SEED = 0.95, 9999, 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the videos of one test.
+
+    Attributes:
+        labels: int64 (N,).
+        top1, top3: bool (N,), the label is the first, or among the first three.
+        clips, right_clips: int64 (N,), the clips of each video and those called right alone;
+            None if they are not known.
+    """
+
+    labels: np.ndarray
+    top1: np.ndarray
+    top3: np.ndarray
+    clips: np.ndarray | None = None
+    right_clips: np.ndarray | None = None
+
+
+def outcome(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    clip_scores: np.ndarray | None = None,
+    clip_videos: np.ndarray | None = None,
+) -> Outcome:
+    """Of scores (N, classes), labels (N,), and each clip's scores (M, classes) and video (M,)."""
+    top1, top3 = (topk_hits(scores, labels, k) for k in (1, 3))
+    if clip_scores is None:
+        return Outcome(labels, top1, top3)
+    right = topk_hits(clip_scores, labels[clip_videos], 1)
+    clips = np.bincount(clip_videos, minlength=len(labels))
+    right_clips = np.bincount(clip_videos[right], minlength=len(labels))
+    return Outcome(labels, top1, top3, clips, right_clips)
+
+
+def accuracies(result: Outcome, places: np.ndarray) -> np.ndarray:
+    """Top-1, top-3, mean class accuracy and, if known, clip-level top-1 of some of the videos.
+
+    Args:
+        places: int (..., n), which videos; a video may stand there more than once.
+
+    Returns:
+        Percent, (3 or 4, ...). The mean class accuracy is over the classes that occur.
+    """
+    top1 = result.top1[places]
+    values = [top1.mean(axis=-1), result.top3[places].mean(axis=-1)]
+    classes, rows = result.labels.max() + 1, int(np.prod(places.shape[:-1]))
+    cells = result.labels[places].reshape(rows, -1) + classes * np.arange(rows)[:, None]
+    videos = np.bincount(cells.ravel(), minlength=rows * classes).reshape(rows, classes)
+    right = np.bincount(cells.ravel(), top1.ravel(), rows * classes).reshape(rows, classes)
+    by_class = np.divide(right, videos, out=np.zeros(right.shape), where=videos > 0)
+    mean_class = by_class.sum(axis=1) / (videos > 0).sum(axis=1)
+    values.append(mean_class.reshape(places.shape[:-1]))
+    if result.clips is not None:
+        clips = result.clips[places].sum(axis=-1)
+        values.append(result.right_clips[places].sum(axis=-1) / clips)
+    return 100 * np.stack(values)
+
+
+def mean_accuracies(splits: Sequence[Outcome]) -> np.ndarray:
+    """The accuracies, averaged over the splits, (3 or 4,)."""
+    return np.mean([accuracies(result, np.arange(len(result.labels))) for result in splits], 0)
+
+
+def bootstrap_intervals(splits: Sequence[Outcome]) -> np.ndarray | None:
+    """Percentile bootstrap intervals of the accuracies' mean over the splits, (3 or 4, 2).
+
+    Videos are drawn again within each split; the clips of a video stay together. The training's
+    own randomness is not in it. None if a split has a single video.
+    """
+    if any(len(result.labels) < 2 for result in splits):
+        return None
+
+    def statistic(*places: np.ndarray, axis: int) -> np.ndarray:
+        drawn = zip(splits, places, strict=True)
+        return np.mean([accuracies(result, rows) for result, rows in drawn], axis=0)
+
+    interval = bootstrap(
+        [np.arange(len(result.labels)) for result in splits],
+        statistic,
+        n_resamples=RESAMPLES,
+        batch=500,  # bounds the memory: rows of all videos
+        vectorized=True,
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(SEED),
+    ).confidence_interval
+    return np.stack([interval.low, interval.high], axis=1)
+
+
+def exact_interval(right: int, videos: int) -> tuple[float, float]:
+    """Clopper-Pearson interval of an accuracy, percent: for 0 or 100 %, where a bootstrap fails."""
+    interval = binomtest(right, videos).proportion_ci(LEVEL, method="exact")
+    return 100 * interval.low, 100 * interval.high
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
+    """McNemar's exact test between two runs on the same videos, hits bool (N,) each.
+
+    Returns:
+        How many videos only the first and only the second called right, and the two-sided p
+        value of so uneven a division if both were equally good.
+    """
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    if only_first + only_second == 0:
+        return 0, 0, 1.0
+    return only_first, only_second, binomtest(only_first, only_first + only_second).pvalue
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p values: the chance of any false find among all comparisons stays below.
+
+    S. Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p)
+    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(steps, 1)
+    return adjusted.tolist()
+
+
+def class_accuracies(splits: Sequence[Outcome], classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Videos of each class over all splits, and the share of them called right, percent.
+
+    A class without videos is NaN.
+    """
+    labels = np.concatenate([result.labels for result in splits])
+    right = np.concatenate([result.top1 for result in splits])
+    videos = np.bincount(labels, minlength=classes)
+    hits = np.bincount(labels[right], minlength=classes)
+    return videos, np.where(videos > 0, 100 * hits / np.maximum(videos, 1), np.nan)
