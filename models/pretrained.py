@@ -37,6 +37,7 @@ class PretrainedReport:
         kind: what the file is.
         matched: entries of the network that were loaded.
         missing: entries of the network's head that stay new.
+        new_parts: what those belong to: "bert", "fc_action", the block that FRMB replaces, ...
         unexpected: entries of the file's head that were left aside.
         reshaped: "entry (from) -> (to): how", of the matched.
         stripped: the prefix that was taken off the names, or "".
@@ -45,16 +46,19 @@ class PretrainedReport:
     kind: str
     matched: list[str]
     missing: list[str]
+    new_parts: list[str]
     unexpected: list[str]
     reshaped: list[str]
     stripped: str
 
     def __str__(self) -> str:
+        aside = dict.fromkeys(key.split(".")[0] for key in self.unexpected)
         lines = [
             f"{self.kind}, {len(self.matched)} entries loaded",
-            f"new: {_parts(self.missing)}",
-            f"left aside: {_parts(self.unexpected)}",
+            f"new: {len(self.missing)} entries ({', '.join(self.new_parts)})",
+            f"left aside: {len(self.unexpected)} entries ({', '.join(aside)})",
         ]
+        lines = [line.replace("0 entries ()", "nothing") for line in lines]
         lines += [f"reshaped: {line}" for line in self.reshaped]
         if self.stripped:
             lines.append(f"prefix stripped: {self.stripped}")
@@ -63,6 +67,18 @@ class PretrainedReport:
 
 def load_pretrained(model: VideoNet, state_dict: Mapping[str, Tensor]) -> PretrainedReport:
     """Fills the backbone, and what of the head fits as a whole, from a file's entries.
+
+    Raises ArchError as `match_pretrained` does; the network is then as it was.
+    """
+    usable, report = match_pretrained(model, state_dict)
+    model.load_state_dict(usable, strict=False)
+    return report
+
+
+def match_pretrained(
+    model: VideoNet, state_dict: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], PretrainedReport]:
+    """What of a file a network takes, under the network's names and in its shapes.
 
     Flow stems take the mean of RGB stems over their channels (arXiv 1608.00859). A published
     classifier is taken by the average heads, which it was trained for, at its number of classes.
@@ -81,9 +97,16 @@ def load_pretrained(model: VideoNet, state_dict: Mapping[str, Tensor]) -> Pretra
         missing = _check_complete(model, kind, renamed, usable)
     except ArchError as error:
         raise ArchError(f"these weights do not fit {spec.name}: {error}") from None
-    model.load_state_dict(usable, strict=False)
-    unexpected = [key for key in entries if names[key] not in usable]
-    return PretrainedReport(kind.name, list(usable), missing, unexpected, reshaped, stripped)
+    report = PretrainedReport(
+        kind=kind.name,
+        matched=list(usable),
+        missing=missing,
+        new_parts=list(dict.fromkeys(_part(key, model) for key in missing)),
+        unexpected=[key for key in entries if names[key] not in usable],
+        reshaped=reshaped,
+        stripped=stripped,
+    )
+    return usable, report
 
 
 def to_published(model: VideoNet) -> dict[str, Tensor]:
@@ -220,12 +243,3 @@ def _check_complete(
 
 def _shapes(key: str, theirs: Tensor, ours: Tensor) -> str:
     return f"{key} is {tuple(theirs.shape)}, {tuple(ours.shape)} is needed"
-
-
-def _parts(keys: list[str]) -> str:
-    """ "bert (20), fc_action (2)", or "nothing"."""
-    counts: dict[str, int] = {}
-    for key in keys:
-        part = ".".join(key.split(".")[: 3 if key.startswith(("features", "model")) else 1])
-        counts[part] = counts.get(part, 0) + 1
-    return ", ".join(f"{part} ({count})" for part, count in counts.items()) or "nothing"
