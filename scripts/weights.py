@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from engine.checkpoint import save_atomically  # noqa: E402
 from engine.cli import UsageError, run  # noqa: E402
-from engine.weights import convert_weights, get_weights, inspect_weights  # noqa: E402
+from engine.weight_files import convert_weights, get_weights, inspect_weights  # noqa: E402
 from models.weight_sources import SOURCES, ByHand, Url, get_source, present_file  # noqa: E402
 
 FOLDER = ROOT / "weights"

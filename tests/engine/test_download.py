@@ -182,8 +182,14 @@ def test_pip_failing_says_what_to_fetch(tmp_path, monkeypatch):
 
     monkeypatch.setattr(downloads.subprocess, "run", pip)
     with pytest.raises(DownloadError) as error:
-        pip_download("some-package==1.0", "some_package-1.0.tar.gz", "abcd", tmp_path)
-    for part in ("some-package==1.0", "no such host", "some_package-1.0.tar.gz", "abcd"):
+        pip_download("some-package==1.0", "some_package-1.0.tar.gz", "abcd", tmp_path, "convert it")
+    for part in (
+        "some-package==1.0",
+        "no such host",
+        "some_package-1.0.tar.gz",
+        "abcd",
+        "convert it",
+    ):
         assert part in str(error.value)
     assert calls[0][:4] == [sys.executable, "-m", "pip", "download"]
     assert "--require-hashes" in calls[0]

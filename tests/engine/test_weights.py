@@ -12,19 +12,17 @@ from torchvision.models.video import r3d_18
 
 from datasets.sampling import single_clip
 from datasets.videos import read_frames
-from engine import weights
+from engine import weight_files
 from engine.build import normalization
 from engine.checkpoint import CheckpointError
 from engine.download import DownloadError
-from engine.weights import (
+from engine.weight_files import (
     convert_weights,
-    find_weights,
     fingerprint,
     get_weights,
     inspect_weights,
-    load_weights,
-    start_from_weights,
 )
+from engine.weights import find_weights, load_weights, start_from_weights
 from models import ArchError, create_model, get_arch
 from models.backbones import BACKBONES
 from models.pretrained import to_published
@@ -108,26 +106,28 @@ def test_a_source_that_is_not_there_says_how_to_get_it(tmp_path):
     spec = get_arch("rgb_s3d64f")
     with pytest.raises(CheckpointError, match="scripts/weights.py get s3d-kinetics400"):
         find_weights(spec, "s3d-kinetics400", tmp_path)
+    with pytest.raises(ArchError, match="no weights are named 's3d'; known: i3d-rgb"):
+        find_weights(spec, "s3d", tmp_path)
     with pytest.raises(CheckpointError, match="find flow_imagenet.pt .*pytorch-i3d.*put it into"):
         find_weights(spec, "i3d-flow-imagenet-kinetics400", tmp_path)
 
 
-def test_what_was_loaded_is_said(r3d, tmp_path, capsys):
-    start_from_weights(create_model("flow_r3d_16f_18_bert10", 4), "auto", r3d)
-    printed = capsys.readouterr().out
+def test_what_was_loaded_is_said(r3d, tmp_path):
+    said = start_from_weights(create_model("flow_r3d_16f_18_bert10", 4), "auto", r3d)
     for part in (
         "r3d_18-b3b3357e.pth: R3D-18, 120 entries loaded",
         "new: 20 entries (bert, fc_action)",
         "left aside: 2 entries (fc)",
         "reshaped: features.0.0.weight (64, 3, 3, 7, 7) -> (64, 2, 3, 7, 7): the mean over RGB",
     ):
-        assert part in printed, printed
-    start_from_weights(create_model("rgb_r3d_16f_18", 4), "auto", tmp_path)
-    assert (
-        "no weights: training from scratch; there are r3d-18-kinetics400" in capsys.readouterr().out
+        assert part in said, said
+    scratch = "no weights: training from scratch"
+    model = create_model("rgb_r3d_16f_18", 4)
+    assert start_from_weights(model, "auto", tmp_path) == (
+        f"{scratch}; scripts/weights.py has r3d-18-kinetics400"
     )
-    start_from_weights(create_model("rgb_r3d_16f_18", 4), "none", r3d)
-    assert capsys.readouterr().out == "no weights: training from scratch\n"
+    assert start_from_weights(model, "none", r3d) == scratch
+    assert start_from_weights(create_model("rgb_tiny3D16f", 4), "auto", r3d) == scratch
 
 
 def test_files_that_wrap_their_state_dict_are_read(tmp_path):
@@ -200,7 +200,7 @@ def test_what_is_fetched_must_be_the_sources(r3d, tmp_path, monkeypatch):
         assert (url, sha256) == (source.origin.address, "d76dad2f")
         verify(path)
 
-    monkeypatch.setattr(weights, "download", fetch)
+    monkeypatch.setattr(weight_files, "download", fetch)
     with pytest.raises(CheckpointError, match="fetched for s3d-kinetics400 is R3D-18's"):
         get_weights(source, tmp_path / "s3d.pth")
     source = replace(source, backbone="r3d_18", contents="0")
