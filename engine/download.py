@@ -7,6 +7,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 
 from tqdm import tqdm
@@ -43,7 +44,7 @@ def download(
             reason = "the connection broke off"
         except urllib.error.HTTPError as error:
             raise DownloadError(f"{url} answered {error.code} {error.reason}; {by_hand}") from None
-        except OSError as error:  # URLError, timeouts, resets
+        except (OSError, HTTPException) as error:  # URLError, timeouts, resets, cut answers
             reason = str(getattr(error, "reason", error))
         attempts = 0 if _size(part) > before else attempts + 1
         if not part.exists():

@@ -16,12 +16,19 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves DATA; `ranges`: whether parts of it; `cuts`: where the next answers break off."""
+    """Serves DATA.
+
+    Attributes:
+        ranges: whether it sends parts; shifted: by how much the wrong ones.
+        cuts: where the next answers break off; chunked: the next is, and breaks off inside.
+        asked: the ranges that were asked for.
+    """
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
+        self.chunked = False
         self.ranges, self.shifted, self.cuts, self.asked = True, 0, [], []
 
     def handle_error(self, request, client_address) -> None:
@@ -41,6 +48,13 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.ranges else 0
+        if server.chunked:
+            server.chunked = False
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"ffff\r\n" + DATA[:1000])
+            return
         if start >= len(DATA):
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(DATA)}")
@@ -96,6 +110,13 @@ def test_it_goes_on_when_the_connection_breaks(server, tmp_path):
     server.cuts = [100_000, 400_000, 1_000_000]
     download(server.url, tmp_path / "file.pth", SHA256)
     assert server.asked == [None, "bytes=100000-", "bytes=400000-", "bytes=1000000-"]
+    assert (tmp_path / "file.pth").read_bytes() == DATA
+
+
+def test_it_goes_on_behind_an_answer_of_unknown_length(server, tmp_path):
+    server.chunked = True
+    download(server.url, tmp_path / "file.pth", SHA256)
+    assert server.asked == [None, "bytes=1000-"]
     assert (tmp_path / "file.pth").read_bytes() == DATA
 
 
