@@ -152,8 +152,6 @@ class Run:
             f"effective batch {args.batch_size * args.iter_size}",
             flush=True,
         )
-        if args.weights is None and not args.resume:
-            print("no --weights: training from scratch")
 
     def _begin_epoch(self) -> PassResult:
         """Sets order, crops and random numbers; returns the sums of what is already done."""
