@@ -13,12 +13,12 @@ from datasets.extraction import read_preparation
 from datasets.frames import FrameReader
 from engine import distributed
 from engine.batches import TrainingBatches, ValidationBatches
-from engine.checkpoint import BEST, load_checkpoint, read_file, strip_wrappers
+from engine.checkpoint import BEST, load_checkpoint
 from engine.cli import choose_device, resolve
 from engine.finetuning import prepare_model
 from engine.signals import ignore_in_worker
+from engine.weights import start_from_weights
 from models import ArchSpec, VideoNet, create_model, get_arch
-from models.pretrained import load_pretrained
 from video_transforms import (
     INVERTED,
     NONE,
@@ -112,13 +112,11 @@ def build_training(args: argparse.Namespace) -> Training:
     """Checks everything that the arguments name, in the order of its cost, and builds it."""
     spec = get_arch(args.arch)
     device = choose_device(args.device)
-    weights = read_file(resolve(args.weights, ""), "weights") if args.weights else None
     split = open_split(args, spec, ("train", "val"))
     torch.manual_seed(args.seed)
     model = create_model(spec.name, len(split.class_names))
-    if weights is not None:
-        state_dict = weights.get("state_dict", weights.get("model_state", weights))
-        print(f"{args.weights}: {load_pretrained(model, strip_wrappers(state_dict))}")
+    if not (args.resume or args.evaluate):  # a checkpoint brings all weights
+        print(start_from_weights(model, args.weights, resolve(None, "weights")))
     reader = frame_reader(spec, split)
     size = spec.input.crop
     rule = choose_mirror_rule(args.flip, split)

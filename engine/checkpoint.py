@@ -19,11 +19,11 @@ from datasets import unnamed_classes
 from engine import __version__
 from engine.metadata import metadata_faults
 from models import ArchSpec
+from models.file_kinds import strip_prefixes
 
 BEST, LAST = "model_best.pth.tar", "last.pth.tar"
 BEST_AVERAGE = "model_best_ema.pth.tar"  # the weights' moving average at its best
 FORMAT_VERSION = 1
-WRAPPERS = ("module.", "_orig_mod.")  # DataParallel and DDP, torch.compile
 # Old files may hold their accuracies as NumPy numbers, under NumPy 1's name for them.
 _SCALAR = np._core.multiarray.scalar
 _NUMPY_SCALARS = [
@@ -118,14 +118,15 @@ def _reason(error: Exception) -> str:
 
 def strip_wrappers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict without the prefixes that DataParallel, DDP and torch.compile put in front."""
-    stripped = {}
+    return strip_prefixes(check_tensors(state_dict))[0]
+
+
+def check_tensors(state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The same; raises CheckpointError unless it maps names to tensors."""
     for key, value in state_dict.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(f"the entry {key!r} is no named tensor: this holds no weights")
-        while key.startswith(WRAPPERS):
-            key = key.split(".", 1)[1]
-        stripped[key] = value
-    return stripped
+    return state_dict
 
 
 def describe_input(spec: ArchSpec) -> dict:

@@ -136,7 +136,13 @@ def _add_recipe_flags(parser: argparse.ArgumentParser) -> None:
 def _add_file_flags(parser: argparse.ArgumentParser, print_freq: int) -> None:
     """What a training starts from, writes, and says."""
     add = parser.add_argument_group("files").add_argument
-    add("--weights", type=path, metavar="FILE", help="pretrained weights to start from")
+    add(
+        "--weights",
+        default="auto",
+        metavar="auto|none|NAME|FILE",
+        help="pretrained weights to start from; auto: the architecture's in weights/, if there are "
+        "any; a NAME of scripts/weights.py list (%(default)s)",
+    )
     add("--output", type=path, metavar="DIR", help="where runs are kept (checkpoint)")
     add(
         "-c",

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from engine import distributed
-from engine.build import Training, build_training
+from engine.build import Training, build_training, run_folder
 from engine.checkpoint import BEST, LAST, load_checkpoint
 from engine.cli import resolve
 from engine.learner import Learner
@@ -14,6 +14,7 @@ from engine.loop import validate
 from engine.report import LOG_FILE, Progress
 from engine.signals import Interrupted, Signals, continuing_command
 from engine.trainer import MakeOptimizer, Trainer, make_learner
+from models import get_arch
 
 
 def run_training(args: argparse.Namespace, make_optimizer: MakeOptimizer) -> int:
@@ -21,13 +22,15 @@ def run_training(args: argparse.Namespace, make_optimizer: MakeOptimizer) -> int
 
     `make_optimizer` takes (parameters or groups of them, lr, momentum, weight_decay).
     """
+    spec = get_arch(args.arch)
+    folder = run_folder(args.output, args.dataset, spec.name, args.split)
+    checkpoint = _choose_checkpoint(args, folder)
     training = build_training(args)
     learner = make_learner(training, args, make_optimizer)
     if args.evaluate:
-        return _evaluate(training, learner, args)
+        return _evaluate(training, learner, checkpoint, args)
     with Signals() as signals:
         trainer = Trainer(training, args, learner, signals)
-        checkpoint = _choose_checkpoint(args, training.folder)
         if checkpoint is not None:
             trainer.resume(checkpoint)
         elif distributed.is_main():
@@ -57,8 +60,7 @@ def _end_by_a_death(error: RuntimeError, trainer: Trainer) -> int:
     return 1
 
 
-def _evaluate(training: Training, learner: Learner, args: argparse.Namespace) -> int:
-    path = _checkpoint_path(args.resume or "best", training.folder)
+def _evaluate(training: Training, learner: Learner, path: Path, args: argparse.Namespace) -> int:
     load_checkpoint(path, training.spec, training.model, training.split.class_names)
     progress = Progress("validation", args.print_freq)
     val = validate(learner, training.model, training.val_loader, progress)
@@ -70,17 +72,18 @@ def _evaluate(training: Training, learner: Learner, args: argparse.Namespace) ->
 
 
 def _choose_checkpoint(args: argparse.Namespace, folder: Path) -> Path | None:
-    """What to continue from, None to begin.
+    """What to continue from or evaluate, None to begin.
 
     `-c last` begins a run that has no checkpoint yet, so that one command serves for the first
     start and all later ones. Processes that torchrun started again go on, whatever the flags say.
     """
-    last = folder / LAST
-    if distributed.was_restarted() and last.exists():
+    if args.evaluate:
+        return _checkpoint_path(args.resume or "best", folder)
+    if distributed.was_restarted() and (folder / LAST).exists():
         args.resume = "last"
     if args.resume == "last" and not any(folder.glob("*.pth.tar")):
         print(f"no checkpoint in {folder} yet: the training begins")
-        return None
+        args.resume = None
     return _checkpoint_path(args.resume, folder) if args.resume else None
 
 

@@ -90,6 +90,8 @@ class Trainer:
         print(f"continuing from {path}: {self.epoch} epochs done{inside}")
         for difference in changed_flags(content, self.args):
             print(f"note: {difference}")
+        if content.get("seed", self.args.seed) != self.args.seed:
+            print(f"warning: it was begun with --seed {content['seed']}, not {self.args.seed}")
 
     def fit(self) -> None:
         """Runs the remaining epochs; raises Interrupted when a signal ended it."""
@@ -130,8 +132,6 @@ class Trainer:
             f"(--batch-size x --iter-size x processes) {sums}",
             flush=True,
         )
-        if args.weights is None and not args.resume:
-            print("no --weights: training from scratch")
 
     def _begin_epoch(self) -> PassResult:
         """Sets order, crops and random numbers; returns the sums of what is already done."""

@@ -1,6 +1,7 @@
 """The networks: `create_model`, and the table of architectures behind it."""
 
-from models.archs import ArchError, ArchSpec, InputSpec, get_arch, list_archs
+from models.archs import ArchError, ArchSpec, InputSpec, list_archs
+from models.grammar import get_arch
 from models.heads import (
     AverageNet,
     Bert2Net,

@@ -2,9 +2,9 @@
 
 A name reads `<modality>_<backbone><frames>f<depth>[_<head>][_<FRAB|FRMB>][_<early|late>]`:
 FRAB reduces the features with an additional block, FRMB with a modified last block.
+`models/grammar.py` composes what such a name says without a row.
 """
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,6 +35,10 @@ class InputSpec:
         return len(self.mean)
 
 
+# Mean and std that torchvision's Kinetics ResNets and the IG-65M weights share, and flow's.
+_KINETICS = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
+_FLOW = (0.5, 0.5), (0.226, 0.226)
+
 # fmt: off
 INPUTS = {
     ("resneXt3D", "rgb"):  InputSpec(112, (170, 128), 255, (114.7748, 107.7354, 99.4750), (1, 1, 1)),
@@ -42,12 +46,37 @@ INPUTS = {
     ("slowfast", "rgb"):   InputSpec(224, (340, 256), 1, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)),
     ("I3D", "rgb"):        InputSpec(224, (340, 256), 1, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     ("I3D", "flow"):       InputSpec(224, (340, 256), 1, (0.5, 0.5), (0.5, 0.5)),
-    ("r2plus1d", "rgb"):   InputSpec(112, (170, 128), 1,
-                                     (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)),
+    ("r2plus1d", "rgb"):   InputSpec(112, (170, 128), 1, *_KINETICS),
+    ("r2plus1d", "flow"):  InputSpec(112, (170, 128), 1, *_FLOW),
     ("tiny3D", "rgb"):     InputSpec(56, (85, 64), 1, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
     ("tiny3D", "flow"):    InputSpec(56, (85, 64), 1, (0.5, 0.5), (0.125, 0.125)),
+    # torchvision's weights: what their `transforms` say.
+    ("r2plus1d_18", "rgb"):  InputSpec(112, (171, 128), 1, *_KINETICS),
+    ("r2plus1d_18", "flow"): InputSpec(112, (171, 128), 1, *_FLOW),
+    ("r3d_18", "rgb"):       InputSpec(112, (171, 128), 1, *_KINETICS),
+    ("r3d_18", "flow"):      InputSpec(112, (171, 128), 1, *_FLOW),
+    ("s3d", "rgb"):          InputSpec(224, (256, 256), 1, *_KINETICS),
+    ("s3d", "flow"):         InputSpec(224, (256, 256), 1, *_FLOW),
+    ("swin3d_t", "rgb"):     InputSpec(224, (340, 256), 1, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ("swin3d_t", "flow"):    InputSpec(224, (340, 256), 1, *_FLOW),
+    ("mvit_v2_s", "rgb"):    InputSpec(224, (340, 256), 1, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)),
+    ("mvit_v2_s", "flow"):   InputSpec(224, (340, 256), 1, *_FLOW),
 }
 # fmt: on
+
+# Backbone -> how it stands in a name, `{}` being the clip length.
+NAMINGS = {
+    "resneXt3D": "resneXt3D{}f101",
+    "slowfast": "slowfast{}f_50",
+    "I3D": "I3D{}f",
+    "r2plus1d": "r2plus1d_{}f_34",
+    "tiny3D": "tiny3D{}f",
+    "r2plus1d_18": "r2plus1d_{}f_18",
+    "r3d_18": "r3d_{}f_18",
+    "s3d": "s3d{}f",
+    "swin3d_t": "swin3d_{}f_t",
+    "mvit_v2_s": "mvit_v2_{}f_s",
+}
 
 
 @dataclass(frozen=True)
@@ -124,6 +153,27 @@ _ROWS = (
     ArchSpec("rgb_r2plus1d_32f_34",                        "rgb",  "r2plus1d",  32, "average"),
     ArchSpec("rgb_r2plus1d_32f_34_bert10",                 "rgb",  "r2plus1d",  32, "bert10"),
     ArchSpec("rgb_r2plus1d_64f_34_bert10",                 "rgb",  "r2plus1d",  64, "bert10"),
+    # torchvision's networks, whose Kinetics weights can be had.
+    ArchSpec("rgb_r2plus1d_16f_18",                        "rgb",  "r2plus1d_18", 16, "average"),
+    ArchSpec("rgb_r2plus1d_16f_18_bert10",                 "rgb",  "r2plus1d_18", 16, "bert10"),
+    ArchSpec("rgb_r3d_16f_18",                             "rgb",  "r3d_18",      16, "average"),
+    ArchSpec("rgb_r3d_16f_18_bert10",                      "rgb",  "r3d_18",      16, "bert10"),
+    ArchSpec("rgb_s3d64f",                                 "rgb",  "s3d",         64, "average"),
+    ArchSpec("rgb_s3d64f_bert10",                          "rgb",  "s3d",         64, "bert10"),
+    ArchSpec("rgb_swin3d_32f_t",                           "rgb",  "swin3d_t",    32, "average"),
+    ArchSpec("rgb_swin3d_32f_t_bert10",                    "rgb",  "swin3d_t",    32, "bert10"),
+    ArchSpec("rgb_mvit_v2_16f_s",                          "rgb",  "mvit_v2_s",   16, "average"),
+    ArchSpec("rgb_mvit_v2_16f_s_bert10",                   "rgb",  "mvit_v2_s",   16, "bert10"),
+    ArchSpec("flow_r2plus1d_16f_18",                       "flow", "r2plus1d_18", 16, "average"),
+    ArchSpec("flow_r2plus1d_16f_18_bert10",                "flow", "r2plus1d_18", 16, "bert10"),
+    ArchSpec("flow_r3d_16f_18",                            "flow", "r3d_18",      16, "average"),
+    ArchSpec("flow_r3d_16f_18_bert10",                     "flow", "r3d_18",      16, "bert10"),
+    ArchSpec("flow_s3d64f",                                "flow", "s3d",         64, "average"),
+    ArchSpec("flow_s3d64f_bert10",                         "flow", "s3d",         64, "bert10"),
+    ArchSpec("flow_swin3d_32f_t",                          "flow", "swin3d_t",    32, "average"),
+    ArchSpec("flow_swin3d_32f_t_bert10",                   "flow", "swin3d_t",    32, "bert10"),
+    ArchSpec("flow_mvit_v2_16f_s",                         "flow", "mvit_v2_s",   16, "average"),
+    ArchSpec("flow_mvit_v2_16f_s_bert10",                  "flow", "mvit_v2_s",   16, "bert10"),
     # Small ones for trying, teaching and tests.
     ArchSpec("rgb_tiny3D16f",                              "rgb",  "tiny3D",    16, "average", dropout=0.2),
     ArchSpec("flow_tiny3D16f",                             "flow", "tiny3D",    16, "average", dropout=0.2),
@@ -151,12 +201,3 @@ ARCHS = _register(_ROWS)
 def list_archs() -> list[str]:
     """Every architecture's name, in the table's order."""
     return list(ARCHS)
-
-
-def get_arch(name: str) -> ArchSpec:
-    """The row of `name`; raises ArchError with the closest names if there is none."""
-    if name not in ARCHS:
-        close = difflib.get_close_matches(name, ARCHS, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(close)}?" if close else "known: " + ", ".join(ARCHS)
-        raise ArchError(f"unknown architecture '{name}': {hint}")
-    return ARCHS[name]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from models.backbones import i3d, r2plus1d, resnext3d, tiny3d
+from models.backbones import i3d, mvit, r2plus1d, resnext3d, s3d, swin3d, tiny3d
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,17 @@ class Backbone:
         reduced_width: channels behind that block.
         last_block: name of the block inside `features` that FRMB replaces.
         last_block_in: channels that this block takes.
+        only_frames: the one clip length that it takes, where there is just one.
     """
 
-    features: Callable[[int], nn.Sequential]
+    features: Callable[[int], nn.Module]
     width: int
     time_stride: int
     reduction_block: Callable[[int], nn.Module] | None = None
     reduced_width: int | None = None
     last_block: str | None = None
     last_block_in: int | None = None
+    only_frames: int | None = None
 
 
 BACKBONES = {
@@ -53,7 +55,12 @@ BACKBONES = {
         last_block="15",
         last_block_in=832,
     ),
-    "r2plus1d": Backbone(r2plus1d.features, width=512, time_stride=8),
+    "r2plus1d": Backbone(r2plus1d.features_34, width=512, time_stride=8),
+    "r2plus1d_18": Backbone(r2plus1d.features_18, width=512, time_stride=8),
+    "r3d_18": Backbone(r2plus1d.features_r3d, width=512, time_stride=8),
+    "s3d": Backbone(s3d.features, width=1024, time_stride=8),
+    "swin3d_t": Backbone(swin3d.Swin3D, width=768, time_stride=2),
+    "mvit_v2_s": Backbone(mvit.MViT, width=768, time_stride=2, only_frames=mvit.FRAMES),
     "tiny3D": Backbone(
         tiny3d.features,
         width=128,

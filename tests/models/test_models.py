@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from models import NETWORKS, ArchError, create_model, get_arch, list_archs
-from models.archs import ARCHS, _register
+from models.archs import ARCHS, NAMINGS, _register
 from models.backbones import BACKBONES
 from models.bert import BERT
 from models.nonlocal_block import NonLocalBlock
-from models.pretrained import RENAMINGS
 
 TINY = [name for name in list_archs() if get_arch(name).backbone == "tiny3D"]
 
@@ -28,8 +27,8 @@ def test_tables_name_only_what_exists():
         assert spec.head in NETWORKS
         assert spec.input.channels == (3 if spec.modality == "rgb" else 2)
         assert spec.backbone in BACKBONES or spec.backbone == "slowfast"
-        assert spec.backbone in RENAMINGS
-        assert spec.name.startswith(f"{spec.modality}_{spec.backbone}")
+        naming = NAMINGS[spec.backbone].format(spec.frames)
+        assert spec.name.startswith(f"{spec.modality}_{naming}")
 
 
 def test_unknown_name_lists_the_closest():

