@@ -24,10 +24,7 @@ from datasets.rank_filter import median_5x5, median_5x5_opencv
 
 SMALLEST = 16  # pixels; a pyramid ends above levels with a shorter side
 TINY = torch.finfo(torch.float32).eps  # squared gradients up to this say nothing
-# Pixels worked on at once: one frame pair, which stays in a CPU's cache; about 1 GB on a GPU.
-CHUNK_PIXELS = {"cpu": 1, "cuda": 64 * 340 * 256}
-# Iterations between looking, from the host, whether any pair goes on; a GPU is not kept waiting.
-LOOK_EVERY = {"cpu": 1, "cuda": 10}
+GPU_CHUNK = 64 * 340 * 256  # pixels worked on at once, which take about 1 GB
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,9 @@ class TVL1:
 
     Attributes:
         pixel_iterations: pixels times inner iterations computed so far, to reckon costs with.
+        chunk_pixels: worked on at once. On a CPU one pair, which stays in its cache.
+        look_every: iterations between looks, by the host, at whether any pair goes on. More than
+            one on a GPU, which would wait for the host each time.
     """
 
     def __init__(
@@ -77,8 +77,10 @@ class TVL1:
         self.device = torch.device(device)
         self.parameters = parameters or TVL1Parameters()
         self.pixel_iterations = 0
+        on_cpu = self.device.type == "cpu"
+        self.chunk_pixels, self.look_every = (1, 1) if on_cpu else (GPU_CHUNK, 10)
         self._iterate = iterate
-        self._median = median_5x5_opencv if self.device.type == "cpu" else median_5x5
+        self._median = median_5x5_opencv if on_cpu else median_5x5
         if compiled if compiled is not None else self.device.type == "cuda":
             self._iterate = _Compiled(iterate)
             self._median = _Compiled(median_5x5)
@@ -86,8 +88,7 @@ class TVL1:
     @torch.inference_mode()
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Grey uint8 (N, H, W) twice -> displacement in pixels, float32 (N, 2, H, W)."""
-        pixels = CHUNK_PIXELS.get(self.device.type, CHUNK_PIXELS["cuda"])
-        size = max(1, pixels // (first.shape[1] * first.shape[2]))
+        size = max(1, self.chunk_pixels // (first.shape[1] * first.shape[2]))
         flows = [
             self._chunk(first[start : start + size], second[start : start + size])
             for start in range(0, len(first), size)
@@ -108,7 +109,7 @@ class TVL1:
         return flow.cpu().numpy()
 
     def _level(self, i0: torch.Tensor, i1: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-        """The flow (N, 2, H, W) at one level of the pyramid, from the coarser level's."""
+        """The flow (N, 2, H, W) at one level of the pyramid, from the coarser level's, in place."""
         source = torch.cat([i1, centered_gradient(i1)], 1)
         p = u.new_zeros(len(u), 2, 2, *u.shape[2:])  # N, axis of the derivative, x or y, H, W
         for _ in range(self.parameters.warps):
@@ -118,30 +119,38 @@ class TVL1:
             warped = sample(source, x, y, "bicubic", "zeros")
             i1w, g = warped[:, :1], warped[:, 1:]
             rho_c = i1w - i0 - (g * u).sum(1, keepdim=True)
-            u = self._solve(u, p, rho_c, g)
+            self._solve(u, p, rho_c, g)
         return u
 
-    def _solve(
-        self, u: torch.Tensor, p: torch.Tensor, rho_c: torch.Tensor, g: torch.Tensor
-    ) -> torch.Tensor:
-        """Iterates until each pair has converged by itself; p is changed in place."""
-        numbers = self.parameters
-        limit = numbers.epsilon**2 * u[0, 0].numel()
+    def _solve(self, u: torch.Tensor, p: torch.Tensor, rho_c: torch.Tensor, g: torch.Tensor):
+        """Iterates, in place, until each pair has converged by itself."""
         scale = -1 / g.square().sum(1, keepdim=True).clamp(min=TINY)
         line = torch.cat([rho_c, g], 1) * scale  # -rho(u) / |g|^2 = line0 + line1 u1 + line2 u2
+        going = torch.arange(len(u), device=u.device)  # a cut never converges: it goes on alone
+        for _ in range(self.parameters.outer):
+            part_u, part_p = self._median(u[going]), p[going]
+            active = self._inner(part_u, part_p, line[going], g[going])
+            u[going], p[going] = part_u, part_p
+            going = going[active.flatten() > 0]
+            if len(going) == 0:
+                break
+
+    def _inner(
+        self, u: torch.Tensor, p: torch.Tensor, line: torch.Tensor, g: torch.Tensor
+    ) -> torch.Tensor:
+        """The iterations between two median filterings; returns 1, not 0, for pairs that go on."""
+        numbers = self.parameters
+        limit = numbers.epsilon**2 * u[0, 0].numel()
         active = u.new_ones(len(u), 1, 1, 1)  # a pair that has converged is left as it is
-        look = LOOK_EVERY.get(self.device.type, LOOK_EVERY["cuda"])
-        for number in range(numbers.outer * numbers.inner):
-            if number % numbers.inner == 0:
-                u = torch.where(active > 0, self._median(u), u)
+        for number in range(1, numbers.inner + 1):
             change = self._iterate(
                 u, p, line, g, active, numbers.tau, numbers.lambda_, numbers.theta
             )
             active = active * (change > limit)
             self.pixel_iterations += u[:, 0].numel()
-            if (number + 1) % look == 0 and not active.any():
+            if number % self.look_every == 0 and not active.any():
                 break
-        return u
+        return active
 
 
 def iterate(
@@ -211,7 +220,7 @@ def centered_gradient(images: torch.Tensor) -> torch.Tensor:
 
 
 class _Compiled:
-    """A function behind `torch.compile`, or as it is where compiling fails."""
+    """A function behind `torch.compile`, or as it is where there is no working compiler."""
 
     def __init__(self, function):
         self.plain, self.fused = function, torch.compile(function, dynamic=True)
@@ -221,7 +230,7 @@ class _Compiled:
             return self.plain(*args)
         try:
             return self.fused(*args)
-        except torch._dynamo.exc.BackendCompilerFailed as error:
+        except torch._dynamo.exc.TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
             logging.getLogger(__name__).warning("TV-L1 runs unfused, it cannot compile: %s", reason)
             self.fused = None

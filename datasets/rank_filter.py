@@ -5,8 +5,6 @@ sort images pixel by pixel, a comparison is one `minimum` and one `maximum` of w
 that no wanted rank depends on are left out.
 """
 
-from functools import lru_cache
-
 import cv2
 import numpy as np
 import torch
@@ -49,7 +47,6 @@ def select(values: list[torch.Tensor], ranks: tuple[int, ...]) -> list[torch.Ten
     return [values[rank] for rank in ranks]
 
 
-@lru_cache
 def network(size: int, ranks: tuple[int, ...]) -> list[Comparison]:
     """Batcher's odd-even merge sort for `size` values, cut down to what the ranks need."""
     wanted, kept = set(ranks), []
