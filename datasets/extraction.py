@@ -103,8 +103,9 @@ def describe(preparation: Preparation) -> str:
 def is_finished(folder: Path, preparation: Preparation, names: FrameNames = NAMES) -> bool:
     """Whether a frame folder is whole: n frames and, with flow, n - 1 images of x and of y."""
     frames = count_images(folder, names, "rgb")[0]
-    flows = count_images(folder, names, "flow")
-    return frames > 0 and (not preparation.has_flow or flows == [frames - 1, frames - 1])
+    if not preparation.has_flow:
+        return frames > 0
+    return frames > 1 and count_images(folder, names, "flow") == [frames - 1, frames - 1]
 
 
 def extract(
