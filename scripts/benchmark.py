@@ -12,10 +12,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine.cli import run  # noqa: E402
-from scripts.benchmarks import flow  # noqa: E402
+from scripts.benchmarks import agreement, flow  # noqa: E402
 
 # name -> module with add_flags(parser) and main(args) -> exit code; its docstring is the help
-BENCHMARKS = {"flow": flow}
+BENCHMARKS = {"flow": flow, "agreement": agreement}
 
 
 def main(argv: list[str] | None = None) -> int:

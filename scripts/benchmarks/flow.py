@@ -37,7 +37,7 @@ from scripts.benchmarks.motion import (
 )
 
 BEGIN, END = "<!-- flow benchmark: begin -->", "<!-- flow benchmark: end -->"
-KINDS = ("shift", "turn", "zoom")
+KINDS = tuple(dict.fromkeys(motion.kind for motion in MOTIONS.values()))
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -69,34 +69,31 @@ def choose_engines(names: list[str] | None, device: str) -> dict[str, FlowEngine
     return engines
 
 
-def mean_errors(pairs: dict[tuple[str, str], Pair], engine: FlowEngine) -> dict[str, dict]:
-    """texture -> motion -> mean end-point error in pixels."""
-    flows = engine.between(*_stacks(list(pairs.values())))
+def measure(
+    pairs: dict[tuple[str, str], Pair], engine: FlowEngine, at_least: int, repeats: int
+) -> dict:
+    """An engine's errors, texture -> motion -> pixels, and its speed.
+
+    The first run of all pairs gives the errors and is not timed: it compiles and takes memory.
+    """
+    known = list(pairs.values())
+    timed = known * -(-at_least // len(known))
+    stacks = np.stack([pair.first for pair in timed]), np.stack([pair.second for pair in timed])
     errors: dict[str, dict] = {}
-    for ((texture, motion), pair), flow in zip(pairs.items(), flows, strict=True):
+    for (texture, motion), pair, flow in zip(pairs, known, engine.between(*stacks), strict=False):
         errors.setdefault(texture, {})[motion] = pair.error(flow)
-    return errors
-
-
-def _stacks(pairs: list[Pair]) -> tuple[np.ndarray, np.ndarray]:
-    return np.stack([pair.first for pair in pairs]), np.stack([pair.second for pair in pairs])
-
-
-def measure_speed(pairs: list[Pair], engine: FlowEngine, at_least: int, repeats: int) -> dict:
-    """Pairs a second, the first run of all pairs not counted: it compiles and takes memory."""
-    pairs = pairs * -(-at_least // len(pairs))
-    stacks = _stacks(pairs)
-    engine.between(*stacks)
-    solver, before = engine.pair_flow, getattr(engine.pair_flow, "pixel_iterations", None)
+    solver = engine.pair_flow
+    before = getattr(solver, "pixel_iterations", None)
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
         engine.between(*stacks)  # returns arrays in the host's memory: the device has finished
         seconds.append(time.perf_counter() - start)
-    result = {"pairs": len(pairs), "pairs_per_second": len(pairs) / float(np.median(seconds))}
+    speed = len(timed) / float(np.median(seconds))
+    result = {"errors": errors, "pairs": len(timed), "pairs_per_second": speed}
     if before is not None:
         done = solver.pixel_iterations - before
-        result["pixel_iterations_per_pair"] = done / (repeats * len(pairs))
+        result["pixel_iterations_per_pair"] = done / (repeats * len(timed))
     return result
 
 
@@ -119,13 +116,17 @@ def table(results: dict[str, dict], textures: list[str], machine: str) -> list[s
         f"Mean end-point error in pixels over the textures {', '.join(textures)}; pairs/s of "
         f"{WIDTH}x{HEIGHT} on {machine}.",
         "",
-        "| engine | shifts | turns | zooms | all | pairs/s |",
-        "|---|--:|--:|--:|--:|--:|",
+        f"| engine | {' | '.join(KINDS)} | all | pairs/s |",
+        "|---" + "|--:" * (len(KINDS) + 2) + "|",
     ]
     for name, result in results.items():
-        errors = [e for motions in result["errors"].values() for e in motions.items()]
-        kinds = [np.mean([e for motion, e in errors if motion.startswith(k)]) for k in KINDS]
-        numbers = [*kinds, np.mean([e for _, e in errors])]
+        errors = [
+            (MOTIONS[motion].kind, error)
+            for motions in result["errors"].values()
+            for motion, error in motions.items()
+        ]
+        numbers = [np.mean([error for k, error in errors if k == kind]) for kind in KINDS]
+        numbers.append(np.mean([error for _, error in errors]))
         cells = [f"{number:.3f}" for number in numbers]
         lines.append(f"| `{name}` | {' | '.join(cells)} | {result['pairs_per_second']:.3g} |")
     return lines
@@ -149,14 +150,13 @@ def main(args: argparse.Namespace) -> int:
     given = args.image or args.video
     textures = read_textures(args.image, args.video) if given else built_in_textures()
     pairs = {
-        (name, motion.name): make_pair(texture, motion)
+        (name, motion): make_pair(texture, MOTIONS[motion])
         for name, texture in textures.items()
         for motion in MOTIONS
     }
     results = {}
     for name in tqdm(engines, "engines", dynamic_ncols=True, disable=None):
-        speed = measure_speed(list(pairs.values()), engines[name], args.pairs, args.repeats)
-        results[name] = {"errors": mean_errors(pairs, engines[name]), **speed}
+        results[name] = measure(pairs, engines[name], args.pairs, args.repeats)
     machine = describe_machine(device, args.threads)
     lines = table(results, list(textures), machine)
     print("\n".join(lines))

@@ -23,7 +23,7 @@ MARGIN = 32  # pixels of texture around the frame, from which what moves in come
 class Motion:
     """A similarity about the frame's centre: turn, grow, then shift; x right, y down."""
 
-    name: str
+    kind: str
     dx: float = 0.0
     dy: float = 0.0
     degrees: float = 0.0
@@ -37,17 +37,17 @@ class Motion:
         return self.zoom * np.array([[cos, -sin], [sin, cos]])
 
 
-MOTIONS = (
-    Motion("shift (1, 0)", 1, 0),
-    Motion("shift (0.5, -0.25)", 0.5, -0.25),
-    Motion("shift (-3.5, 2.25)", -3.5, 2.25),
-    Motion("shift (8, 5)", 8, 5),
-    Motion("shift (-15, 10)", -15, 10),
-    Motion("turn 1 degree", degrees=1),
-    Motion("turn -4 degrees", degrees=-4),
-    Motion("zoom 1.02", zoom=1.02),
-    Motion("zoom 0.94", zoom=0.94),
-)
+MOTIONS = {
+    "(1, 0)": Motion("short shifts", 1, 0),
+    "(0.5, -0.25)": Motion("short shifts", 0.5, -0.25),
+    "(-3.5, 2.25)": Motion("short shifts", -3.5, 2.25),
+    "(8, 5)": Motion("long shifts", 8, 5),
+    "(-15, 10)": Motion("long shifts", -15, 10),
+    "1 degree": Motion("turns", degrees=1),
+    "-4 degrees": Motion("turns", degrees=-4),
+    "2 % larger": Motion("zooms", zoom=1.02),
+    "6 % smaller": Motion("zooms", zoom=0.94),
+}
 
 
 @dataclass(frozen=True)
@@ -142,16 +142,17 @@ def read_textures(images: list[Path], videos: list[Path]) -> dict[str, np.ndarra
             raise DataError(f"cannot read the image {path}")
         textures[path.name] = as_texture(image)
     for path in videos:
-        for number, frame in enumerate(islice(_frames(path), 0, 201, 100)):
+        for number, frame in enumerate(islice(video_frames(path), 0, 201, 100)):
             textures[f"{path.name} {1 + 100 * number}"] = as_texture(frame)
     return textures
 
 
-def _frames(path: Path) -> Iterator[np.ndarray]:
-    """A video's frames at their own size."""
+def video_frames(path: Path, size: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
+    """A video's frames, BGR, of a size (width, height) or its own; errors name the file."""
     try:
-        with av.open(str(path)) as container:
-            size = container.streams.video[0].width, container.streams.video[0].height
-    except (av.FFmpegError, OSError, IndexError) as error:
+        if size is None:
+            with av.open(str(path)) as container:
+                size = container.streams.video[0].width, container.streams.video[0].height
+        yield from read_frames(path, size)
+    except (DataError, av.FFmpegError, OSError, IndexError) as error:
         raise DataError(f"cannot read the video {path}: {error}") from None
-    return read_frames(path, size)
