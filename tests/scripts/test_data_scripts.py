@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import create_dataset
+from datasets import create_dataset, flow_raft
 from datasets.flow import create_flow, encode_flow
 from datasets.settings_file import DataError
 from engine.cli import UsageError
@@ -277,6 +277,18 @@ def test_flow_only_on_frames_from_elsewhere(tmp_path):
     assert not list((tmp_path / "frames/v2").glob("flow_*"))
     image = cv2.imread(str(tmp_path / "frames/v1/flow_y_00003.jpg"), cv2.IMREAD_UNCHANGED)
     assert image.shape == (40, 80)
+
+
+def test_an_engine_without_weights_is_refused_before_any_work(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(flow_raft.RAFT.__init__, "__defaults__", ("cpu", tmp_path))
+
+    def unreachable(*args, **kwargs):
+        raise flow_raft.URLError("no network")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", unreachable)
+    with pytest.raises(DataError, match="no weights for RAFT.*put it at"):
+        prepare(videos, tmp_path, *PATTERNS, "--flow", "raft")
+    assert not (tmp_path / "frames").exists() and not (tmp_path / "settings").exists()
 
 
 def test_flow_of_unknown_origin_is_not_taken_for_ours(videos, tmp_path):
