@@ -103,7 +103,7 @@ class TVL1:
         )
         flow = torch.zeros_like(i0[-1]).repeat(1, 2, 1, 1)
         for level in reversed(range(len(i0))):
-            if flow.shape[2:] != i0[level].shape[2:]:
+            if level < len(i0) - 1:
                 flow = F.interpolate(flow, i0[level].shape[2:], mode="bilinear") / step
             flow = self._level(i0[level], i1[level], flow)
         return flow.cpu().numpy()
@@ -122,7 +122,9 @@ class TVL1:
             self._solve(u, p, rho_c, g)
         return u
 
-    def _solve(self, u: torch.Tensor, p: torch.Tensor, rho_c: torch.Tensor, g: torch.Tensor):
+    def _solve(
+        self, u: torch.Tensor, p: torch.Tensor, rho_c: torch.Tensor, g: torch.Tensor
+    ) -> None:
         """Iterates, in place, until each pair has converged by itself."""
         scale = -1 / g.square().sum(1, keepdim=True).clamp(min=TINY)
         line = torch.cat([rho_c, g], 1) * scale  # -rho(u) / |g|^2 = line0 + line1 u1 + line2 u2
