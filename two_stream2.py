@@ -5,8 +5,9 @@
 -c continues from the best model, -e evaluates it.
 """
 
-from engine.cli import non_negative, run, training_parser
+from engine.cli import run, training_parser
 from engine.fit import run_training
+from engine.flag_types import non_negative
 from opt import sgd
 
 

@@ -12,6 +12,7 @@ from datasets.frames import FrameReader
 from datasets.sampling import central_offsets, clip_frames, random_offsets
 from datasets.settings_file import DataError, VideoRecord
 
+IGNORED = -100  # the label of padding: cross-entropy leaves it out
 ClipTransform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -20,7 +21,7 @@ class ClipDataset(Dataset):
 
     Item i is (clips, label): uint8 (segments, T, H, W, C) and an int. Everything random about
     an item is a function of (seed, epoch, i) alone, so it depends neither on the number of
-    workers nor on what was loaded before.
+    workers nor on what was loaded before. Item ~i has the label IGNORED instead.
 
     Args:
         records: the videos.
@@ -62,6 +63,8 @@ class ClipDataset(Dataset):
         return len(self.records)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if index < 0:
+            return self[~index][0], IGNORED
         for neighbour in self._nearest(index):
             try:
                 return self._load(neighbour, index)

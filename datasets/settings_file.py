@@ -40,7 +40,7 @@ def read_list(path: Path, num_classes: int | None = None) -> list[VideoRecord]:
             f"no list {path}; make it with scripts/data/make_lists.py or prepare_videos.py"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the list {path}: {error}") from None
+        raise DataError(f"cannot read {path}: {error}") from None
     records = [
         _parse_line(line, f"{path}:{number}", num_classes)
         for number, line in enumerate(text.splitlines(), 1)
@@ -81,7 +81,11 @@ def read_class_names(path: Path) -> list[str] | None:
     """Class names of a `classes.txt`, one a line in the order of the labels; None without one."""
     if not path.exists():
         return None
-    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+    names = [line.strip() for line in text.splitlines() if line.strip()]
     if not names:
         raise DataError(f"{path} is empty; give one class name a line, or remove it")
     repeated = sorted({name for name in names if names.count(name) > 1})

@@ -4,7 +4,6 @@ import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
@@ -12,8 +11,11 @@ from datasets import Split, create_dataset
 from datasets.clips import ClipDataset
 from datasets.extraction import read_preparation
 from datasets.frames import FrameReader
-from engine.checkpoint import BEST, CheckpointError, load_checkpoint, read_file, strip_wrappers
+from engine import distributed
+from engine.batches import TrainingBatches, ValidationBatches
+from engine.checkpoint import BEST, load_checkpoint, read_file, strip_wrappers
 from engine.cli import choose_device, resolve
+from engine.finetuning import prepare_model
 from engine.signals import ignore_in_worker
 from models import ArchSpec, VideoNet, create_model, get_arch
 from models.pretrained import load_pretrained
@@ -66,38 +68,6 @@ class Stream:
     mirror_rule: str
     checkpoint: Path
     unscored: dict[str, str] = field(default_factory=dict)
-
-
-class EpochSampler(Sampler[int]):
-    """A new order every epoch, a function of (seed, epoch) alone.
-
-    Attributes:
-        permutation: the epoch's order, int64 (length,).
-        position: how many of it are done already, when an epoch is taken up again.
-    """
-
-    def __init__(self, length: int, seed: int):
-        self.length, self.seed = length, seed
-        self.set_epoch(0)
-
-    def set_epoch(self, epoch: int) -> None:
-        order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
-        self.permutation, self.position = torch.from_numpy(order), 0
-
-    def restore(self, permutation: torch.Tensor, position: int) -> None:
-        """Takes up an epoch; raises CheckpointError if it was one of another list."""
-        if len(permutation) != self.length:
-            raise CheckpointError(
-                f"the epoch was begun with {len(permutation)} training videos, now there are "
-                f"{self.length}; continue from a checkpoint of a whole epoch"
-            )
-        self.permutation, self.position = permutation, position
-
-    def __len__(self) -> int:
-        return self.length - self.position
-
-    def __iter__(self):
-        yield from self.permutation[self.position :].tolist()
 
 
 def run_folder(output: Path | None, dataset: str, arch: str, split: int) -> Path:
@@ -163,33 +133,31 @@ def build_training(args: argparse.Namespace) -> Training:
     if args.evaluate:
         clips["max_bad"] = None  # a test replaces nothing
     val = ClipDataset(split.val, reader, transform=CenterCrop(size), training=False, **clips)
-    sampler = EpochSampler(len(train), args.seed)
+    place = (distributed.rank(), distributed.world_size())
+    train_batches = TrainingBatches(len(train), args.batch_size, args.seed, *place)
+    val_batches = ValidationBatches(len(val), args.batch_size, *place)
     return Training(
         spec=spec,
         split=split,
-        model=model.to(device),
+        model=prepare_model(model.to(device), args, device),
         device=device,
         normalize=normalization(spec),
-        train_loader=_loader(train, args, device, sampler),
-        val_loader=_loader(val, args, device),
+        train_loader=_loader(train, train_batches, args.workers, device),
+        val_loader=_loader(val, val_batches, args.workers, device),
         mirror_rule=rule,
         folder=run_folder(args.output, args.dataset, spec.name, args.split),
     )
 
 
 def _loader(
-    dataset: ClipDataset,
-    args: argparse.Namespace,
-    device: torch.device,
-    sampler: EpochSampler | None = None,
+    dataset: ClipDataset, batches: Sampler[list[int]], workers: int, device: torch.device
 ) -> DataLoader:
     return DataLoader(
         dataset,
-        batch_size=args.batch_size,
-        sampler=sampler,
-        num_workers=args.workers,
+        batch_sampler=batches,
+        num_workers=workers,
         pin_memory=device.type == "cuda",
-        persistent_workers=args.workers > 0,
+        persistent_workers=workers > 0,
         worker_init_fn=ignore_in_worker,
         generator=torch.Generator(),  # leaves the training's random numbers alone
     )

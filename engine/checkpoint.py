@@ -6,6 +6,7 @@ best_loss, optimizer`) and, from this code, what is needed to use the weights ri
 
 import os
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 
 from datasets import unnamed_classes
 from engine import __version__
+from engine.metadata import metadata_faults
 from models import ArchSpec
 
 BEST, LAST = "model_best.pth.tar", "last.pth.tar"
+BEST_AVERAGE = "model_best_ema.pth.tar"  # the weights' moving average at its best
 FORMAT_VERSION = 1
 WRAPPERS = ("module.", "_orig_mod.")  # DataParallel and DDP, torch.compile
 # Old files may hold their accuracies as NumPy numbers, under NumPy 1's name for them.
@@ -65,8 +68,11 @@ def read_file(path: Path, what: str = "checkpoint") -> dict:
     if not path.is_file():
         raise CheckpointError(f"no {what} {path}; {_others(path)}")
     try:
+        refuse_bomb(path)
         with torch.serialization.safe_globals(_NUMPY_SCALARS):
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except Exception as error:  # the unpickler raises whatever broken bytes lead it to
         raise CheckpointError(
             f"cannot read {path}: truncated or not a checkpoint ({_reason(error)}); {_others(path)}"
@@ -74,6 +80,22 @@ def read_file(path: Path, what: str = "checkpoint") -> dict:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content
+
+
+def refuse_bomb(path: Path) -> None:
+    """Raises CheckpointError for a zip file that would unpack to more than it holds.
+
+    PyTorch stores tensors as they are, so a file of its own is never smaller than its content.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise CheckpointError(
+            f"{path} has {path.stat().st_size} bytes and would unpack to {unpacked}; PyTorch does "
+            "not compress its files, so this is none of them and is not read"
+        )
 
 
 def _others(path: Path) -> str:
@@ -121,12 +143,14 @@ def make_checkpoint(
     best_prec1: float,
     best_loss: float,
     about: dict,
+    best_ema: float = -1.0,
 ) -> dict:
     """A checkpoint's content.
 
     Args:
         epoch: epochs that are done.
         best_prec1, best_loss: of the best model so far, percent and nats.
+        best_ema: of the best average of weights so far, percent.
         about: `dataset`, `split`, `class_names`, `flow_bound` (or None), and `mirror`, the rule.
     """
     return {
@@ -135,6 +159,7 @@ def make_checkpoint(
         "state_dict": model.state_dict(),
         "best_prec1": best_prec1,
         "best_loss": best_loss,
+        "best_ema": best_ema,
         "optimizer": optimizer.state_dict(),
         "scheduler": schedule_state,
         "input": describe_input(spec),
@@ -156,7 +181,10 @@ def load_checkpoint(path: Path, spec: ArchSpec, model: nn.Module, class_names: l
             f"{path} has no 'state_dict': it is no checkpoint of a training. "
             "Start from pretrained weights with --weights"
         )
-    state_dict = strip_wrappers(content["state_dict"])
+    try:
+        state_dict = strip_wrappers(content["state_dict"])
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     differences = _differences(content, state_dict, spec, model, class_names)
     if differences:
         raise CheckpointError(f"{path} does not fit:\n  " + "\n  ".join(differences))
@@ -171,17 +199,21 @@ def _differences(
     model: nn.Module,
     class_names: list[str],
 ) -> list[str]:
-    found = []
+    found = metadata_faults(content)
+    if found:
+        return found
     version = content.get("format_version", FORMAT_VERSION)
     if version > FORMAT_VERSION:
         found.append(f"format: version {version} in the file, this code reads {FORMAT_VERSION}")
     arch = content.get("arch", spec.name)
     if arch != spec.name:
         return found + [f"architecture: {arch} in the file, {spec.name} asked for"]
-    classes = state_dict.get("fc_action.bias")
-    if isinstance(classes, Tensor) and len(classes) != len(class_names):
-        return found + [f"classes: {len(classes)} in the file, {len(class_names)} in the dataset"]
     theirs = content.get("class_names", class_names)
+    bias = state_dict.get("fc_action.bias")
+    classes = len(bias) if bias is not None and bias.ndim == 1 else len(theirs)
+    for number in (classes, len(theirs)):
+        if number != len(class_names):
+            return found + [f"classes: {number} in the file, {len(class_names)} in the dataset"]
     if unnamed_classes(len(theirs)) in (theirs, class_names):
         theirs = class_names  # one side does not know their names
     found += [
@@ -199,19 +231,36 @@ def _differences(
 
 
 def state_dict_differences(state_dict: Mapping[str, Tensor], model: nn.Module) -> list[str]:
-    """What keeps a state dict from loading strictly: missing, unknown and misshapen entries."""
+    """What keeps a state dict from loading strictly: missing, unknown, misshapen, or no numbers."""
     own = model.state_dict()
     found = _some("missing", [key for key in own if key not in state_dict])
     found += _some("unknown", [key for key in state_dict if key not in own])
-    shared = [key for key in own if key in state_dict]
-    return found + _some(
+    shared = {key: state_dict[key] for key in own if key in state_dict}
+    found += _some(
         "shape",
         [
-            f"{key} {tuple(state_dict[key].shape)} in the file, {tuple(own[key].shape)} here"
-            for key in shared
-            if state_dict[key].shape != own[key].shape
+            f"{key} {tuple(value.shape)} in the file, {tuple(own[key].shape)} here"
+            for key, value in shared.items()
+            if value.shape != own[key].shape
         ],
     )
+    found += _some(
+        "type",
+        [
+            f"{key} {value.dtype} in the file, {own[key].dtype} here"
+            for key, value in shared.items()
+            if not fits_type(value, own[key].dtype)
+        ],
+    )
+    # Shapes and types first: only what fits is worth looking into.
+    return found or _some("not finite", [k for k, v in shared.items() if not v.isfinite().all()])
+
+
+def fits_type(value: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a file's tensor can stand for one of this type: real numbers for real numbers."""
+    is_plain = value.layout == torch.strided and value.device.type == "cpu"
+    same = value.dtype.is_floating_point if dtype.is_floating_point else value.dtype == dtype
+    return is_plain and not value.is_quantized and same
 
 
 def _some(kind: str, entries: list[str], most: int = 5) -> list[str]:

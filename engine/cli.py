@@ -8,8 +8,20 @@ from pathlib import Path
 import torch
 
 from datasets import DataError
+from engine import distributed
 from engine.checkpoint import CheckpointError
-from engine.loop import NonFiniteLoss
+from engine.flag_types import (
+    above_zero,
+    fraction,
+    non_negative,
+    not_below_zero,
+    path,
+    plain_name,
+    positive,
+    seed_number,
+    share,
+)
+from engine.learner import AMP_TYPES, NonFiniteLoss
 from models.archs import ArchError
 from opt import SCHEDULERS
 
@@ -31,56 +43,28 @@ def resolve(given: Path | None, default: str) -> Path:
 def run(main: Callable[[], int | None]) -> None:
     """Runs a script: a user's mistake becomes one readable line and exit code 1."""
     try:
-        sys.exit(main())
+        with distributed.processes():
+            code = main()
+        sys.exit(code)
     except USER_ERRORS as error:
         # Behind a loader process the message follows that process's traceback.
         message = str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
-        sys.exit(f"error: {message}")
+        sys.exit(f"{distributed.who()}error: {message}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-
-
-def positive(text: str) -> int:
-    """argparse type: a whole number from 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
-
-
-def non_negative(text: str) -> int:
-    """argparse type: a whole number from 0."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, not {value}")
-    return value
-
-
-def share(text: str) -> float:
-    """argparse type: from 0 to below 1."""
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, not {text}")
-    return value
-
-
-def not_below_zero(text: str) -> float:
-    """argparse type: a finite number from 0."""
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
-    return value
 
 
 def data_parent() -> argparse.ArgumentParser:
     """Flags that every script takes: which data, and where to compute."""
     parent = argparse.ArgumentParser(add_help=False)
     data = parent.add_argument_group("data and device")
-    data.add_argument("--dataset", "-d", default="hmdb51", help="name of the dataset (%(default)s)")
+    data.add_argument(
+        "--dataset", "-d", type=plain_name, default="hmdb51", help="its name (%(default)s)"
+    )
     data.add_argument("-s", "--split", type=positive, default=1, help="split number (%(default)s)")
-    data.add_argument("--settings", type=Path, help="folder of the lists (datasets/settings)")
-    data.add_argument("--frames", type=Path, help="frame folders (datasets/<dataset>_frames)")
+    data.add_argument("--settings", type=path, help="folder of the lists (datasets/settings)")
+    data.add_argument("--frames", type=path, help="frame folders (datasets/<dataset>_frames)")
     data.add_argument(
         "-j", "--workers", type=non_negative, default=2, help="loader processes (%(default)s)"
     )
@@ -120,16 +104,40 @@ def training_parser(
     add("--scheduler", choices=SCHEDULERS, default="plateau", help="(%(default)s)")
     add("--warmup-epochs", type=non_negative, default=0, help="(%(default)s)")
     add("--max-steps", type=positive, help="end after so many optimizer steps in all, for trying")
-    add("--seed", type=non_negative, default=0, help="of weights, order and crops (%(default)s)")
+    add("--seed", type=seed_number, default=0, help="of weights, order and crops (%(default)s)")
+    _add_recipe_flags(parser)
     _add_file_flags(parser, print_freq)
     return parser
+
+
+def _add_recipe_flags(parser: argparse.ArgumentParser) -> None:
+    """What docs/FINETUNING.md is about; the defaults are the published recipe."""
+    add = parser.add_argument_group("fine-tuning (docs/FINETUNING.md says when)").add_argument
+    yes = {"action": "store_true"}
+    add("--amp", choices=AMP_TYPES, default="off", help="mixed precision (%(default)s)")
+    add("--clip-grad", type=above_zero, metavar="NORM", help="largest norm of the gradient")
+    add("--ema", type=share, metavar="DECAY", help="average the weights over steps, e.g. 0.999")
+    add("--freeze-bn", **yes, help="keep the backbone's batch norms as they are")
+    add("--freeze-backbone", **yes, help="train the head and the reduction block alone")
+    add(
+        "--layer-decay",
+        type=fraction,
+        default=1.0,
+        metavar="FACTOR",
+        help="learning rate from each backbone part to the one below it (%(default)s)",
+    )
+    add("--label-smoothing", type=share, default=0.0, metavar="SHARE", help="(%(default)s)")
+    add("--mixup", type=not_below_zero, default=0.0, metavar="ALPHA", help="(%(default)s)")
+    add("--drop-tokens", type=share, metavar="P", help="BERT's mask probability (0.2)")
+    add("--sync-bn", **yes, help="batch statistics over all processes (GPUs)")
+    add("--activation-checkpointing", **yes, help="less memory for a second forward pass")
 
 
 def _add_file_flags(parser: argparse.ArgumentParser, print_freq: int) -> None:
     """What a training starts from, writes, and says."""
     add = parser.add_argument_group("files").add_argument
-    add("--weights", type=Path, metavar="FILE", help="pretrained weights to start from")
-    add("--output", type=Path, metavar="DIR", help="where runs are kept (checkpoint)")
+    add("--weights", type=path, metavar="FILE", help="pretrained weights to start from")
+    add("--output", type=path, metavar="DIR", help="where runs are kept (checkpoint)")
     add(
         "-c",
         "--continue",
@@ -174,9 +182,9 @@ def testing_parser(description: str) -> argparse.ArgumentParser:
         help="centre and corner crops and their mirror images, or the centre alone",
     )
     add("--batch-size", type=positive, help="clips at once (10 on a GPU, 2 on a CPU)")
-    add("--runs", type=Path, metavar="DIR", help="where training kept its runs (checkpoint)")
-    add("--results", type=Path, metavar="DIR", help="where results go (results)")
-    add("--scores", type=Path, metavar="FILE.npz", help="write the scores there")
+    add("--runs", type=path, metavar="DIR", help="where training kept its runs (checkpoint)")
+    add("--results", type=path, metavar="DIR", help="where results go (results)")
+    add("--scores", type=path, metavar="FILE.npz", help="write the scores there")
     return parser
 
 
@@ -185,18 +193,24 @@ def single_stream_parser(description: str) -> argparse.ArgumentParser:
     parser = testing_parser(description)
     add = parser.add_argument_group("network").add_argument
     add("--arch", "-a", default="rgb_resneXt3D64f101_bert10_FRMB", help="(%(default)s)")
-    add("--checkpoint", type=Path, metavar="FILE", help="weights (the run's best model)")
+    add("--checkpoint", type=path, metavar="FILE", help="weights (the run's best model)")
     return parser
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device asked for, else a GPU if there is one; raises UsageError for one that is not."""
+    """The device asked for, else a GPU if there is one; raises UsageError for one that is not.
+
+    Each of a machine's processes has a GPU of its own.
+    """
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", distributed.local_rank())
+            torch.cuda.set_device(device)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"cannot use --device {name}: {reason}") from None
     torch.backends.cudnn.benchmark = True  # clips of one size: the search for algorithms pays

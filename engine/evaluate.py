@@ -13,6 +13,7 @@ from tqdm import tqdm
 from datasets import DataError
 from datasets.clips import VideoDataset
 from datasets.sampling import multi_clip, single_clip
+from engine import distributed
 from engine.build import Stream, build_stream, frame_reader
 from engine.cli import UsageError, resolve
 from engine.metrics import fuse
@@ -76,14 +77,15 @@ def score_all(
     batch_size: int | None,
     workers: int,
 ) -> np.ndarray:
-    """The scores of all test videos, float32 (videos, classes).
+    """The scores of all test videos, float32 (videos, classes); several processes share them out.
 
     A video that cannot be read is booked in `stream.unscored`; its scores are NaN, so it counts
     as wrong.
     """
     if batch_size is None:
         batch_size = 10 if stream.device.type == "cuda" else 2
-    records = stream.split.val
+    rows = range(len(stream.split.val))[distributed.rank() :: distributed.world_size()]
+    records = [stream.split.val[row] for row in rows]
     reader = frame_reader(stream.spec, stream.split)
     loader = DataLoader(
         VideoDataset(records, reader, stream.spec.frames, choose),
@@ -91,14 +93,27 @@ def score_all(
         num_workers=workers,
         prefetch_factor=1 if workers else None,  # whole videos: few in memory at once
     )
-    scores = np.full((len(records), len(stream.split.class_names)), np.nan, np.float32)
-    bar = tqdm(loader, stream.spec.name, unit="video", dynamic_ncols=True, disable=None)
-    for row, (images, clips, error) in enumerate(bar):
+    own = np.full((len(records), len(stream.split.class_names)), np.nan, np.float32)
+    silent = None if distributed.is_main() else True  # None: where there is no terminal
+    bar = tqdm(loader, stream.spec.name, unit="video", dynamic_ncols=True, disable=silent)
+    for place, (images, clips, error) in enumerate(bar):
         if error:
-            stream.unscored[records[row].folder] = error
+            stream.unscored[records[place].folder] = error
             continue
         places = [clip.numpy() for clip in clips]
-        scores[row] = score_video(stream, images.numpy(), places, ten_crop, batch_size)
+        own[place] = score_video(stream, images.numpy(), places, ten_crop, batch_size)
+    return _collect(stream, rows, own)
+
+
+def _collect(stream: Stream, rows: range, own: np.ndarray) -> np.ndarray:
+    """All processes' scores by row; `stream.unscored` becomes that of all."""
+    scores = np.empty((len(stream.split.val), own.shape[1]), np.float32)
+    stream_unscored = {}
+    for part, values, unscored in distributed.gather((rows, own, stream.unscored)):
+        scores[part] = values
+        stream_unscored |= unscored
+    order = [r.folder for r in stream.split.val if r.folder in stream_unscored]
+    stream.unscored = {folder: stream_unscored[folder] for folder in order}
     return scores
 
 
@@ -197,6 +212,8 @@ def _write(
     scores: np.ndarray,
     summary: dict,
 ) -> None:
+    if not distributed.is_main():
+        return
     split = streams[0].split
     crops = "ten" if args.ten_crop else "one"
     stem = f"{args.dataset}_{name}_split{args.split}_{clip_rule}_clip_{crops}_crop"

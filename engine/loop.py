@@ -2,18 +2,17 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from datasets.clips import IGNORED
+from engine import distributed
+from engine.learner import Learner, NonFiniteLoss
 from engine.metrics import PassResult
 from engine.report import Progress
-
-
-class NonFiniteLoss(ValueError):
-    """The loss became infinite or not a number."""
-
 
 Batch = tuple[Tensor, Tensor]  # uint8 clips (N, S, T, H, W, C), labels (N,)
 
@@ -29,86 +28,90 @@ def timed_batches(loader: Iterable[Batch], result: PassResult) -> Iterator[Batch
         result.computing += mark - arrived
 
 
-def video_logits(
-    model: nn.Module, clips: Tensor, normalize: Callable[[Tensor], Tensor], device: torch.device
-) -> Tensor:
-    """uint8 clips (N, S, T, H, W, C) -> logits (N, classes), averaged over a video's S clips."""
-    videos, segments = clips.shape[:2]
-    inputs = normalize(clips.to(device, non_blocking=True).flatten(0, 1))
-    return model(inputs).unflatten(0, (videos, segments)).mean(dim=1)
-
-
 def train_one_epoch(
-    model: nn.Module,
+    learner: Learner,
     loader: Iterable[Batch],
-    normalize: Callable[[Tensor], Tensor],
-    optimizer: torch.optim.Optimizer,
-    iter_size: int,
-    device: torch.device,
     progress: Progress,
     max_steps: int | None = None,
     result: PassResult | None = None,
     after_step: Callable[[PassResult], None] = lambda result: None,
 ) -> PassResult:
-    """Trains on each batch of the loader once, stepping every `iter_size` batches.
+    """Trains on each batch of the loader once, stepping every `learner.iter_size` batches.
 
-    A batch's loss is divided by `iter_size`; the last, incomplete group also steps and so
-    weighs by its size. An epoch that is taken up again brings the `result` it had; `after_step`
-    is called after each optimizer step, when no gradient is pending.
+    The last, incomplete group also steps and weighs by its size. An epoch that is taken up again
+    brings the `result` it had; it counts the videos of all processes. `after_step` is called
+    after each optimizer step, when no gradient is pending.
     Raises NonFiniteLoss before a bad gradient reaches the weights.
     """
-    model.train()
+    learner.train_mode()
+    learner.optimizer.zero_grad()
     result = PassResult() if result is None else result
     last_step = None if max_steps is None else result.steps + max_steps
-    optimizer.zero_grad()
-    pending = 0
-    for clips, labels in timed_batches(progress.over(loader, result), result):
-        labels = labels.to(device, non_blocking=True)
-        logits = video_logits(model, clips, normalize, device)
-        loss = F.cross_entropy(logits, labels)
-        value = loss.item()
-        if not torch.isfinite(loss):
+    fresh = PassResult()  # of this process, since the last step
+    batches = timed_batches(progress.over(loader, result), fresh)
+    for number, (clips, labels) in enumerate(batches, 1):
+        labels = labels.to(learner.device, non_blocking=True)
+        is_last = number % learner.iter_size == 0 or number == len(loader)
+        try:
+            logits, loss = learner.accumulate(clips, labels, is_last)
+        except NonFiniteLoss as error:
             raise NonFiniteLoss(
-                f"{progress.title}: the loss is {value} at step {result.steps + 1}; "
+                f"{progress.title}: {error} at step {result.steps + 1}; "
                 "try a lower --lr, from the beginning or with -c from the best model"
-            )
-        (loss / iter_size).backward()
-        result.add(logits.detach(), labels, value, clips.shape[0] * clips.shape[1])
-        pending += 1
-        if pending == iter_size:
-            _step(optimizer, result)
-            pending = 0
+            ) from None
+        count(fresh, logits, labels, loss, clips.shape[1])
+        if is_last:
+            learner.step()
+            result.steps += 1
+            pool(result, fresh)
             after_step(result)
             if result.steps == last_step:
                 break
-    if pending:
-        _step(optimizer, result)
-        after_step(result)
+    pool(result, fresh)
     return result
-
-
-def _step(optimizer: torch.optim.Optimizer, result: PassResult) -> None:
-    optimizer.step()
-    optimizer.zero_grad()
-    result.steps += 1
 
 
 @torch.inference_mode()
 def validate(
+    learner: Learner,
     model: nn.Module,
     loader: Iterable[Batch],
-    normalize: Callable[[Tensor], Tensor],
-    device: torch.device,
     progress: Progress,
-    after_batch: Callable[[PassResult], None] = lambda result: None,
+    after_batch: Callable[[int], None] = lambda number: None,
 ) -> PassResult:
-    """Loss and accuracies over the loader, in evaluation mode."""
+    """Loss and accuracies over all processes' batches, in evaluation mode.
+
+    `model` is the learner's network or its average; `after_batch` gets the batches done, from 1.
+    """
     model.eval()
-    result = PassResult()
-    for clips, labels in timed_batches(progress.over(loader, result), result):
-        labels = labels.to(device, non_blocking=True)
-        logits = video_logits(model, clips, normalize, device)
-        loss = F.cross_entropy(logits, labels).item()
-        result.add(logits, labels, loss, clips.shape[0] * clips.shape[1])
-        after_batch(result)
+    result, own = PassResult(), PassResult()
+    batches = timed_batches(progress.over(loader, own), own)
+    for number, (clips, labels) in enumerate(batches, 1):
+        labels = labels.to(learner.device, non_blocking=True)
+        logits = learner.logits(model, learner.inputs(clips), clips.shape[1])
+        loss = F.cross_entropy(logits, labels, reduction="sum").item()
+        count(own, logits, labels, loss, clips.shape[1])
+        after_batch(number)
+    pool(result, own)
     return result
+
+
+def count(result: PassResult, logits: Tensor, labels: Tensor, loss: float, segments: int) -> None:
+    """Books a batch, without its padding: logits (N, classes), labels (N,), its summed loss."""
+    real = labels != IGNORED
+    result.add(logits[real], labels[real], loss, segments * int(real.sum()))
+
+
+def pool(result: PassResult, part: PassResult) -> None:
+    """Adds to `result` what all processes have in `part`, and empties that; times are their mean.
+
+    Steps are taken together, so they are not summed.
+    """
+    names = [field.name for field in fields(part) if field.name != "steps"]
+    sums = distributed.sum_over_processes([getattr(part, name) for name in names])
+    for name, total in zip(names, sums, strict=True):
+        kind = type(getattr(part, name))
+        if name in ("loading", "computing"):
+            total /= distributed.world_size()
+        setattr(result, name, getattr(result, name) + kind(total))
+        setattr(part, name, kind(0))

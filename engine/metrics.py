@@ -89,11 +89,11 @@ class PassResult:
         return self.clips / max(1e-9, self.loading + self.computing)
 
     def add(self, logits: Tensor, labels: Tensor, loss: float, clips: int) -> None:
-        """Counts a batch: logits (N, classes), labels (N,), its mean loss, its clips."""
+        """Counts a batch: logits (N, classes), labels (N,), its summed loss, its clips."""
         best = logits.topk(min(3, logits.shape[1]), dim=1).indices  # (N, 3)
         hits = best == labels[:, None]
         self.videos += len(labels)
         self.clips += clips
-        self.loss_sum += loss * len(labels)
+        self.loss_sum += loss
         self.top1_hits += int(hits[:, 0].sum())
         self.top3_hits += int(hits.sum())

@@ -10,6 +10,7 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from engine import distributed
 from engine.metrics import PassResult, confusion_matrix, mean_class_accuracy, topk_accuracy
 
 LOG_FILE = "log.jsonl"
@@ -24,9 +25,8 @@ class Progress:
 
     def over(self, loader: Iterable, result: PassResult) -> Iterator:
         """The loader's batches, with the running result shown."""
-        with tqdm(
-            loader, self.title, dynamic_ncols=True, leave=False, disable=not sys.stderr.isatty()
-        ) as bar:
+        shown = sys.stderr.isatty() and distributed.is_main()
+        with tqdm(loader, self.title, dynamic_ncols=True, leave=False, disable=not shown) as bar:
             start = time.perf_counter()
             for number, batch in enumerate(bar, 1):
                 yield batch
@@ -50,8 +50,18 @@ class RunLog:
         self._drop_from(first_epoch)
         self.writer = SummaryWriter(str(folder), purge_step=first_epoch)
 
-    def epoch(self, number: int, lr: float, train: PassResult, val: PassResult) -> None:
-        """Books an epoch; `number` counts from 0, printed lines and the log from 1."""
+    def epoch(
+        self,
+        number: int,
+        lr: float,
+        train: PassResult,
+        val: PassResult,
+        ema: PassResult | None = None,
+    ) -> None:
+        """Books an epoch; `number` counts from 0, printed lines and the log from 1.
+
+        `ema` is the validation of the weights' moving average, where there is one.
+        """
         scalars = {
             "top1_training": train.top1,
             "top3_training": train.top3,
@@ -62,6 +72,8 @@ class RunLog:
             "learning_rate": lr,
             "clips_per_second": train.clips_per_second,
         }
+        if ema is not None:
+            scalars |= {"top1_validation_ema": ema.top1, "top3_validation_ema": ema.top3}
         for name, value in scalars.items():
             self.writer.add_scalar(f"data/{name}", value, number)
         self.writer.flush()
@@ -72,6 +84,8 @@ class RunLog:
             "train": _pass_summary(train),
             "val": _pass_summary(val),
         }
+        if ema is not None:
+            line["ema"] = _pass_summary(ema)
         with open(self.folder / LOG_FILE, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -109,12 +123,20 @@ def _pass_summary(result: PassResult) -> dict:
     }
 
 
-def epoch_line(number: int, epochs: int, lr: float, train: PassResult, val: PassResult) -> str:
+def epoch_line(
+    number: int,
+    epochs: int,
+    lr: float,
+    train: PassResult,
+    val: PassResult,
+    ema: PassResult | None = None,
+) -> str:
     """One line for people; `number` counts from 0."""
+    average = "" if ema is None else f"average: loss {ema.loss:.4f} top-1 {ema.top1:.2f} %  "
     return (
         f"epoch {number + 1}/{epochs}  lr {lr:.2g}  "
         f"train: loss {train.loss:.4f} top-1 {train.top1:.2f} %  "
-        f"val: loss {val.loss:.4f} top-1 {val.top1:.2f} % top-3 {val.top3:.2f} %  "
+        f"val: loss {val.loss:.4f} top-1 {val.top1:.2f} % top-3 {val.top3:.2f} %  {average}"
         f"{train.clips_per_second:.1f} clips/s, waiting for data {train.waiting:.0f} %"
     )
 

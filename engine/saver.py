@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from engine.checkpoint import BEST, LAST, read_file, save_atomically
+from engine.checkpoint import BEST, BEST_AVERAGE, LAST, read_file, save_atomically
 
 EPOCH_FILE = "epoch_{:04d}.pth.tar"
 
@@ -20,7 +20,7 @@ class Saver:
 
     def __init__(self, folder: Path, keep: int):
         self.folder, self.keep = folder, keep
-        self.unsaved_best: dict | None = None
+        self.unsaved: dict[str, dict] = {}  # name -> content that is still to be written
 
     def keep_newer_last(self, path: Path, epoch: int) -> None:
         """Going on from `path` would write over `last`; one of a later epoch is renamed."""
@@ -35,19 +35,22 @@ class Saver:
         """Writes `last`; returns whether it could."""
         return self._write(content, LAST)
 
-    def save_epoch(self, content: dict, is_best: bool) -> None:
+    def save_epoch(self, content: dict, is_best: bool, is_best_average: bool = False) -> None:
         """Writes what belongs to the end of an epoch.
 
-        The best goes first: killed between the two, the epoch's end is run again from the last
-        checkpoint before it and found best again.
+        The best go first: killed before the last, the epoch's end is run again from the checkpoint
+        before it and found best again. The best average is a checkpoint with its weights.
         """
         if is_best:
-            self.unsaved_best = content
-        if self.unsaved_best is not None:
-            if self._write(self.unsaved_best, BEST):
-                self.unsaved_best = None
+            self.unsaved[BEST] = content
+        if is_best_average:
+            weights = {"state_dict": content["learner"]["ema"], "best_prec1": content["best_ema"]}
+            self.unsaved[BEST_AVERAGE] = content | weights
+        for name, unsaved in list(self.unsaved.items()):
+            if self._write(unsaved, name):
+                del self.unsaved[name]
             else:
-                self.unsaved_best = copy.deepcopy(self.unsaved_best)  # training goes on
+                self.unsaved[name] = copy.deepcopy(unsaved)  # training goes on
         if self.save_last(content) and self.keep:
             self._keep(content["epoch"])
 

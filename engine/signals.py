@@ -7,6 +7,8 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
+from engine import distributed
+
 EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
@@ -22,13 +24,15 @@ class Signals:
     """A context in which signals are noted instead of obeyed.
 
     Attributes:
-        save: SIGUSR1 came; whoever saves sets it back.
+        save: SIGUSR1 was agreed on; whoever saves sets it back.
         exit_code: of the signal that asks to end, or None. A second Ctrl-C ends at once.
     """
 
     def __init__(self) -> None:
         self.save = False
         self.exit_code: int | None = None
+        self._noted: set[int] = set()
+        self._interrupted = False
         self._earlier: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> "Signals":
@@ -40,6 +44,19 @@ class Signals:
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
 
+    def agree(self) -> None:
+        """Turns what was noted into what is done: a signal to one of several processes is for all.
+
+        All of them have to call it at the same place.
+        """
+        noted, self._noted = self._noted, set()
+        numbers = (signal.SIGUSR1, *EXIT_CODES)
+        sums = distributed.sum_over_processes([float(number in noted) for number in numbers])
+        agreed = [number for number, wishes in zip(numbers, sums, strict=True) if wishes]
+        self.save = self.save or signal.SIGUSR1 in agreed
+        codes = [EXIT_CODES[number] for number in agreed if number in EXIT_CODES]
+        self.exit_code = codes[0] if codes else self.exit_code
+
     @staticmethod
     def notice_dead_workers_at_the_next_batch() -> None:
         """DataLoader would raise the moment a loader process dies, even within an optimizer step.
@@ -49,14 +66,12 @@ class Signals:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGUSR1:
-            self.save = True
-            return
-        if number == signal.SIGINT and self.exit_code is not None:
-            raise KeyboardInterrupt
-        self.exit_code = EXIT_CODES[signal.Signals(number)]
         if number == signal.SIGINT:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
             print("\nsaving at the next optimizer step; Ctrl-C again ends at once", flush=True)
+        self._noted.add(number)
 
 
 def ignore_in_worker(worker: int) -> None:
@@ -88,4 +103,4 @@ def continuing_command(argv: Sequence[str]) -> str:
             skip = not follows.startswith("-")
         else:
             kept.append(word)
-    return shlex.join(["python", *kept, "-c", "last"])
+    return shlex.join([*distributed.launcher(), *kept, "-c", "last"])

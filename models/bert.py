@@ -108,6 +108,9 @@ class BERT(nn.Module):
         token_std: standard deviation of the initial class token and positions.
         linear_std: that of the linear layers' weights; None leaves PyTorch's default.
         layers, heads: of the transformer; the paper's best has one layer of 8 heads.
+
+    Attributes:
+        keep_probability: of each token being attended at all, while training.
     """
 
     def __init__(
@@ -128,6 +131,7 @@ class BERT(nn.Module):
             TransformerBlock(width, heads) for _ in range(layers)
         )
         self.dropout = nn.Dropout(DROPOUT)
+        self.keep_probability = KEEP_PROBABILITY
         self._init_weights(token_std, linear_std)
 
     def _init_weights(self, token_std: float, linear_std: float | None) -> None:
@@ -160,10 +164,9 @@ class BERT(nn.Module):
         x = torch.cat([self.clsToken.expand(len(tokens), -1, -1), tokens], dim=1)
         return self.dropout(x + self.embedding.learnedPosition.pe)
 
-    @staticmethod
-    def _draw_mask(tokens: Tensor) -> Tensor:
+    def _draw_mask(self, tokens: Tensor) -> Tensor:
         """Which tokens may be attended, (N, 1, 1, T+1); the class token always."""
         keep = torch.rand(tokens.shape[0], tokens.shape[1] + 1, device=tokens.device)
-        keep = keep < KEEP_PROBABILITY
+        keep = keep < self.keep_probability
         keep[:, 0] = True
         return keep[:, None, None]

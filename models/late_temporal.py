@@ -24,9 +24,30 @@ class VideoNet(nn.Module):
         """Tokens of `forward_tokens` -> logits (N, num_classes)."""
         raise NotImplementedError
 
+    def backbone_parts(self) -> list[nn.Module]:
+        """The backbone's modules, in the order that a clip passes them."""
+        raise NotImplementedError
+
     def replaced_blocks(self) -> list[str]:
         """Names of the backbone's blocks that are not the published backbone's."""
         return []
+
+    def backbone_depth(self) -> dict[str, int]:
+        """Parameter name -> depth in the backbone, 0 at its input; the head's are not in it.
+
+        A part with a weight of more than one axis begins the next depth, so that a convolution and
+        its norm have the same. Blocks that replace published ones belong to the head.
+        """
+        depth_of, depth = {}, -1
+        for part in self.backbone_parts():
+            depth += any(parameter.ndim > 1 for parameter in part.parameters())
+            depth_of |= {id(parameter): max(depth, 0) for parameter in part.parameters()}
+        new = tuple(f"{name}." for name in self.replaced_blocks())
+        return {
+            name: depth_of[id(parameter)]
+            for name, parameter in self.named_parameters()
+            if id(parameter) in depth_of and not name.startswith(new)
+        }
 
     @torch.no_grad()
     def attention(self, clips: Tensor) -> Tensor | dict[str, Tensor]:
@@ -65,6 +86,9 @@ class LateTemporalNet(VideoNet):
         self.dropout = nn.Dropout(spec.dropout)
         class_width = self.add_head()
         self.fc_action = action_classifier(class_width, num_classes)
+
+    def backbone_parts(self) -> list[nn.Module]:
+        return list(self.features)
 
     def replaced_blocks(self) -> list[str]:
         if self.spec.reduction != "FRMB":

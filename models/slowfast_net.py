@@ -32,7 +32,14 @@ def _spatial_mean(features: Tensor) -> Tensor:
     return features.mean(dim=(3, 4)).transpose(1, 2)  # (N, D, T, h, w) -> (N, T, D)
 
 
-class TwoPathwayAverageNet(VideoNet):
+class TwoPathwayNet(VideoNet):
+    """A network on SlowFast, registered as `model`."""
+
+    def backbone_parts(self) -> list[nn.Module]:
+        return [part for name, part in self.model.named_children() if name != "head"]
+
+
+class TwoPathwayAverageNet(TwoPathwayNet):
     """Both paths averaged over space and time, slow first."""
 
     def __init__(self, spec: ArchSpec, num_classes: int):
@@ -56,7 +63,7 @@ class TwoPathwayAverageNet(VideoNet):
         return self.fc_action(self.dropout(tokens.mean(dim=1)))
 
 
-class TwoPathwayBertNet(VideoNet):
+class TwoPathwayBertNet(TwoPathwayNet):
     """Reduction of the pathways that `reduced` names; the base of early and late fusion."""
 
     reduced: dict[str, str]  # path -> name that the reduction block is saved under
@@ -65,6 +72,7 @@ class TwoPathwayBertNet(VideoNet):
         super().__init__()
         self.spec = spec
         self.model = SlowFast(spec.input.channels)
+        self.model.head.requires_grad_(False)  # kept for its keys alone, nothing passes it
         class_width = self.add_bert()
         for path, name in self.reduced.items():
             last_block, reduction_block = REDUCTIONS[path]

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from datasets.flow import create_flow, encode_flow
 from datasets.settings_file import DataError
-from engine.cli import choose_device, positive
+from engine.cli import choose_device
+from engine.flag_types import positive
 from scripts.benchmarks.motion import video_frames
 
 SIZE = (340, 256)

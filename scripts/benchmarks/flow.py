@@ -26,7 +26,8 @@ from tqdm import tqdm
 
 from datasets.flow import FLOW_ENGINES, FlowEngine, create_flow
 from datasets.settings_file import DataError, write_lines
-from engine.cli import UsageError, choose_device, positive
+from engine.cli import UsageError, choose_device
+from engine.flag_types import positive
 from scripts.benchmarks.motion import (
     HEIGHT,
     MOTIONS,

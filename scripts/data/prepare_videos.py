@@ -43,7 +43,8 @@ from datasets.preparing import (  # noqa: E402
     write_lists,
 )
 from datasets.splitting import split_at_random, split_by_pattern  # noqa: E402
-from engine.cli import UsageError, choose_device, positive, resolve, run  # noqa: E402
+from engine.cli import UsageError, choose_device, resolve, run  # noqa: E402
+from engine.flag_types import positive  # noqa: E402
 
 Report = Callable[[str], None]
 

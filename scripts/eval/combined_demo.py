@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from engine.cli import run, testing_parser  # noqa: E402
 from engine.evaluate import run_fused_test  # noqa: E402
+from engine.flag_types import path  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,9 +20,9 @@ def main(argv: list[str] | None = None) -> int:
     add("--arch_rgb", "--arch-rgb", "-b", default="rgb_resneXt3D64f101_bert10_FRMB")
     add("--arch_flow", "--arch-flow", "-a", default="flow_resneXt3D64f101_bert10_FRMB")
     add(
-        "--checkpoint_rgb", "--checkpoint-rgb", type=Path, metavar="FILE", help="of the RGB network"
+        "--checkpoint_rgb", "--checkpoint-rgb", type=path, metavar="FILE", help="of the RGB network"
     )
-    add("--checkpoint_flow", "--checkpoint-flow", type=Path, metavar="FILE", help="of the flow one")
+    add("--checkpoint_flow", "--checkpoint-flow", type=path, metavar="FILE", help="of the flow one")
     add("--single-clip", action="store_true", help="the clip from the middle, not all clips")
     args = parser.parse_args(argv)
     return run_fused_test(args, "single" if args.single_clip else "multi")

@@ -1,6 +1,8 @@
 """The lists: what a line may hold, and how a bad one is reported."""
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from datasets.settings_file import (
     DataError,
@@ -58,7 +60,7 @@ def test_missing_empty_and_binary_lists(tmp_path):
     with pytest.raises(DataError, match="is empty"):
         read_list(make_list(tmp_path, "\n \n"))
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="cannot read the list"):
+    with pytest.raises(DataError, match="cannot read .*binary.txt"):
         read_list(tmp_path / "binary.txt")
 
 
@@ -73,3 +75,41 @@ def test_class_names(tmp_path):
     path.write_text("\n")
     with pytest.raises(DataError, match="is empty"):
         read_class_names(path)
+
+
+words = st.text(max_size=8) | st.integers().map(str) | st.sampled_from(["a", "../a", "/a", "a/.."])
+lines = st.lists(words, max_size=5).map(" ".join)
+fuzzed = settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+@fuzzed
+@given(content=st.binary(max_size=200) | st.lists(lines, max_size=4).map("\n".join))
+def test_any_list_is_read_or_refused_in_words(tmp_path, content):
+    path = tmp_path / "train_rgb_split1.txt"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    try:
+        records = read_list(path, num_classes=5)
+    except DataError as error:
+        assert str(path) in str(error)
+        return
+    assert records
+    for record in records:
+        assert record.count >= 1 and 0 <= record.label < 5
+        assert not record.folder.startswith("/") and ".." not in record.folder.split("/")
+
+
+@fuzzed
+@given(content=st.binary(max_size=100) | st.text(max_size=100).map(str.encode))
+def test_any_class_names_are_read_or_refused_in_words(tmp_path, content):
+    path = tmp_path / "classes.txt"
+    path.write_bytes(content)
+    try:
+        names = read_class_names(path)
+    except DataError as error:
+        assert str(path) in str(error)
+        return
+    assert names and len(set(names)) == len(names)

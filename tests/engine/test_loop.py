@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from engine.loop import NonFiniteLoss, train_one_epoch, validate, video_logits
+from engine.learner import Learner, NonFiniteLoss
+from engine.loop import train_one_epoch, validate
 from engine.report import Progress
 
 CPU = torch.device("cpu")
@@ -41,10 +42,14 @@ def batches(number: int, size: int = 2, segments: int = 1):
     ]
 
 
-def train(model, data, iter_size, **options):
+def learner_of(model, batch_size=2, iter_size=1, **options):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    progress = Progress("epoch 1/1", 1000)
-    return train_one_epoch(model, data, normalize, optimizer, iter_size, CPU, progress, **options)
+    return Learner(model, optimizer, normalize, CPU, batch_size, iter_size, **options)
+
+
+def train(model, data, iter_size, batch_size=2, **options):
+    learner = learner_of(model, batch_size, iter_size)
+    return train_one_epoch(learner, data, Progress("epoch 1/1", 1000), **options)
 
 
 def test_the_last_incomplete_group_steps_weighted_by_its_size():
@@ -68,7 +73,7 @@ def test_accumulating_equals_a_larger_batch():
     small, large = Mean(), Mean()
     large.load_state_dict(small.state_dict())
     train(small, data, iter_size=4)
-    train(large, [whole], iter_size=1)
+    train(large, [whole], iter_size=1, batch_size=8)
     torch.testing.assert_close(small.fc.weight, large.fc.weight)
 
 
@@ -79,7 +84,8 @@ def test_max_steps_stops_the_epoch():
 def test_logits_of_segments_are_averaged():
     model = Mean()
     ((clips, labels),) = batches(1, size=3, segments=4)
-    logits = video_logits(model, clips, normalize, CPU)
+    learner = learner_of(model)
+    logits = learner.logits(model, learner.inputs(clips), segments=4)
     each = torch.stack([model(normalize(clips[:, s])) for s in range(4)])
     torch.testing.assert_close(logits, each.mean(dim=0))
     result = train(model, [(clips, labels)], iter_size=1)
@@ -98,7 +104,7 @@ def test_a_bad_loss_stops_before_the_weights_change():
 def test_validation_changes_nothing_and_measures():
     model, data = Mean(), batches(3)
     before = copy.deepcopy(model.state_dict())
-    result = validate(model, data, normalize, CPU, Progress("validation", 1000))
+    result = validate(learner_of(model), model, data, Progress("validation", 1000))
     logits = torch.cat([model(normalize(clips.flatten(0, 1))) for clips, _ in data])
     labels = torch.cat([labels for _, labels in data])
     assert result.loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
@@ -109,7 +115,8 @@ def test_validation_changes_nothing_and_measures():
 
 def test_lines_without_a_terminal(capsys):
     progress = Progress("epoch 2/9", print_freq=2)
-    validate(Mean(), batches(5), normalize, CPU, progress)
+    model = Mean()
+    validate(learner_of(model), model, batches(5), progress)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("]")[0] for line in lines] == ["epoch 2/9 [2/5", "epoch 2/9 [4/5"]
     assert all("loss" in line and "top-1" in line and "s left" in line for line in lines)

@@ -46,10 +46,10 @@ def test_fusion_divides_by_the_norm_before_adding():
 def test_pass_result():
     result = PassResult()
     logits = torch.tensor(SCORES)
-    result.add(logits, torch.tensor(LABELS), loss=2.0, clips=8)
+    result.add(logits, torch.tensor(LABELS), loss=8.0, clips=8)
     result.add(logits[:1], torch.tensor(LABELS[:1]), loss=1.0, clips=2)
     assert (result.videos, result.clips) == (5, 10)
-    assert result.loss == pytest.approx((4 * 2 + 1) / 5)
+    assert result.loss == pytest.approx((8 + 1) / 5)
     assert (result.top1, result.top3) == (60, 80)
     result.loading, result.computing = 1, 3
     assert (result.waiting, result.clips_per_second) == (25, 2.5)

@@ -1,0 +1,182 @@
+"""Files that are hostile or nonsense: refused in words, never executed, never a traceback."""
+
+import copy
+import zipfile
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.build import build_training
+from engine.checkpoint import CheckpointError, load_checkpoint, read_file
+from engine.cli import training_parser
+from engine.metadata import EXPECTED, metadata_faults
+from engine.resume import restore_optimization, restore_random_states
+from engine.trainer import make_learner
+from models import create_model
+from opt import Schedule, adamw
+from tests.engine.test_checkpoint import ARCH, content_of, load, saved
+
+
+@pytest.fixture
+def model():
+    return create_model(ARCH, 3)
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path, model):
+    path = saved(tmp_path, content_of(model))
+    bomb = tmp_path / "bomb.pth.tar"
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as out:
+        for entry in whole.infolist():
+            data = bytes(200_000_000) if entry.filename.endswith("data/0") else whole.read(entry)
+            out.writestr(entry.filename, data)
+    assert bomb.stat().st_size < 5_000_000
+    with pytest.raises(CheckpointError, match="would unpack to 2.*not read"):
+        read_file(bomb)
+
+
+def changed_entry(model, key: str, value: torch.Tensor) -> dict:
+    content = content_of(model)
+    content["state_dict"] = copy.deepcopy(dict(content["state_dict"])) | {key: value}
+    return content
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, model, bad):
+    value = model.fc_action.weight.detach().clone()
+    value[0, 0] = bad
+    path = saved(tmp_path, changed_entry(model, "fc_action.weight", value))
+    with pytest.raises(CheckpointError, match="not finite: fc_action.weight"):
+        load(path, model)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_weights_of_another_kind_of_number_are_refused(tmp_path, model, dtype):
+    value = model.fc_action.weight.detach().to(dtype)
+    path = saved(tmp_path, changed_entry(model, "fc_action.weight", value))
+    with pytest.raises(CheckpointError, match=rf"type: fc_action.weight {dtype} in the file"):
+        load(path, model)
+
+
+def test_other_precisions_are_converted(tmp_path, model):
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        value = model.fc_action.weight.detach().to(dtype)
+        other = create_model(ARCH, 3)
+        load(saved(tmp_path, changed_entry(model, "fc_action.weight", value)), other)
+        assert torch.equal(other.fc_action.weight, value.float())
+
+
+def test_sparse_and_stretched_tensors_are_refused(tmp_path, model):
+    sparse = model.fc_action.weight.detach().to_sparse()
+    with pytest.raises(CheckpointError):
+        load(saved(tmp_path, changed_entry(model, "fc_action.weight", sparse)), model)
+    stretched = torch.zeros(1).expand(10**9, 10**6)  # one number in the file
+    with pytest.raises(CheckpointError, match="shape: fc_action.weight"):
+        load(saved(tmp_path, changed_entry(model, "fc_action.weight", stretched)), model)
+
+
+plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.just(torch.ones(2))
+    | st.just(torch.arange(3)),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+fuzzed = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@pytest.fixture(scope="module")
+def continuing(tiny, tmp_path_factory):
+    """A training that could be continued, and a good checkpoint of it."""
+    parser = training_parser("", ARCH, 4, 1, 1e-3, 1000)
+    output = tmp_path_factory.mktemp("runs")
+    args = parser.parse_args([*tiny.flags, "--output", str(output), "--workers", "0"])
+    training = build_training(args)
+    learner = make_learner(training, args, adamw)
+    schedule = Schedule(learner.optimizer, "plateau", 10)
+    content = content_of(training.model, **training.about())
+    content |= {"learner": learner.state_dict(), "optimizer": learner.optimizer.state_dict()}
+    content |= {"scheduler": schedule.state_dict(), "flags": {}, "seed": 0, "progress": None}
+    return training, args, learner, schedule, content
+
+
+def continue_from(path, continuing) -> None:
+    """What `-c FILE` does with a file before the first step."""
+    training, args, learner, schedule, _ = continuing
+    content = load_checkpoint(path, training.spec, training.model, training.split.class_names)
+    restore_optimization(path, content, learner, schedule, args)
+    for states in content.get("random_states", [])[:1]:
+        restore_random_states(states)
+
+
+def test_the_undamaged_checkpoint_is_read(tmp_path, continuing):
+    path = tmp_path / "good.pth.tar"
+    torch.save(continuing[-1], path)
+    continue_from(path, continuing)
+
+
+@fuzzed
+@given(
+    damage=st.dictionaries(
+        st.sampled_from([*EXPECTED, "state_dict"]), plain, min_size=1, max_size=3
+    )
+)
+def test_any_metadata_is_read_or_refused_in_words(tmp_path, continuing, damage):
+    path = tmp_path / "fuzzed.pth.tar"
+    torch.save(continuing[-1] | damage, path)
+    try:
+        continue_from(path, continuing)
+    except CheckpointError as error:
+        assert str(path) in str(error) or "random states" in str(error)
+
+
+@fuzzed
+@given(data=st.data())
+def test_any_damage_inside_the_states_is_read_or_refused_in_words(tmp_path, continuing, data):
+    """One value somewhere in optimizer, schedule or learner is replaced by anything."""
+    content = copy.deepcopy(continuing[-1])
+    node = data.draw(st.sampled_from([content[k] for k in ("optimizer", "scheduler", "learner")]))
+    while True:
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        if not keys:
+            return
+        key = data.draw(st.sampled_from(keys))
+        inner = node[key]
+        if isinstance(inner, dict | list) and inner and data.draw(st.booleans()):
+            node = inner
+            continue
+        node[key] = data.draw(plain)
+        break
+    path = tmp_path / "fuzzed.pth.tar"
+    torch.save(content, path)
+    try:
+        continue_from(path, continuing)
+    except CheckpointError as error:
+        assert str(path) in str(error)
+
+
+@fuzzed
+@given(noise=st.binary(max_size=300))
+def test_any_bytes_are_read_or_refused_in_words(tmp_path, noise):
+    path = tmp_path / "noise.pth.tar"
+    path.write_bytes(noise)
+    with pytest.raises(CheckpointError, match="noise.pth.tar"):
+        read_file(path)
+
+
+def test_the_table_of_metadata_names_every_field(model):
+    content = content_of(model)
+    assert metadata_faults(content) == []
+    for key in EXPECTED.keys() - {"mirror", "progress", "flow_bound"}:
+        assert metadata_faults({key: object()}), key

@@ -1,0 +1,61 @@
+"""Any command line is carried out or refused in words: no traceback for any input."""
+
+import contextlib
+import io
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import two_stream2
+import two_stream_bert2
+from engine import cli
+from scripts.eval import combined_demo, spatial_demo3D, spatial_demo_bert
+
+SCRIPTS = [two_stream2, two_stream_bert2, spatial_demo3D, spatial_demo_bert, combined_demo]
+fuzzed = settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def flags_of(script, monkeypatch) -> list[str]:
+    """Every flag that a script's parser knows."""
+    seen = []
+
+    def note(self, *args, **kwargs):
+        seen.extend(option for action in self._actions for option in action.option_strings)
+        raise SystemExit
+
+    with monkeypatch.context() as patch, contextlib.suppress(SystemExit):
+        patch.setattr("argparse.ArgumentParser.parse_args", note)
+        script.main([])
+    return sorted(set(seen) - {"-h", "--help", "--settings", "--frames"})
+
+
+values = st.one_of(
+    st.text(max_size=12),
+    st.integers().map(str),
+    st.floats().map(str),
+    st.sampled_from(
+        ["nan", "1e999", "-1", "~nobody/x", "../..", "/", "\0", "cuda", "meta", "last"]
+    ),
+    st.sampled_from(["rgb_tiny3D16f", "rgb_tiny3D16f_bert10_FRMB", "flow_tiny3D16f", "toy"]),
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__.split(".")[-1])
+@fuzzed
+@given(data=st.data())
+def test_any_command_line_is_refused_in_words(script, tmp_path, monkeypatch, data):
+    """The data set is not there, so nothing can begin."""
+    flags = data.draw(st.lists(st.sampled_from(flags_of(script, monkeypatch)), max_size=4))
+    argv = ["--settings", str(tmp_path), "--frames", str(tmp_path)]
+    for flag in flags:
+        argv += [flag, *data.draw(st.lists(values, max_size=2))]
+    said = io.StringIO()
+    with pytest.raises(SystemExit) as end, contextlib.redirect_stderr(said):
+        cli.run(lambda: script.main(argv))
+    reason = end.value.code if isinstance(end.value.code, str) else said.getvalue()
+    assert "error: " in reason and "Traceback" not in reason

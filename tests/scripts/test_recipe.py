@@ -1,0 +1,111 @@
+"""The fine-tuning flags in whole trainings: saved, continued exactly, tested with the average."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+import two_stream2
+import two_stream_bert2
+from engine.checkpoint import CheckpointError
+from engine.cli import UsageError
+from engine.trainer import Trainer
+from scripts.eval import spatial_demo_bert
+
+ARCH = "rgb_tiny3D16f_bert10_FRMB"
+ALL = "--clip-grad 1 --ema 0.5 --freeze-bn --layer-decay 0.7 --label-smoothing 0.1"
+ALL += " --mixup 0.2 --drop-tokens 0.3 --activation-checkpointing"
+
+
+def train(tiny, output, *more, script=two_stream_bert2, code=0):
+    argv = [*tiny.flags, "--arch", ARCH, "--output", str(output), "--workers", "0", "-b", "4"]
+    argv += ["--iter-size", "1", "--lr", "1e-3", *map(str, more)]
+    assert script.main(argv) == code
+    return output / f"{tiny.name}_{ARCH}_split1"
+
+
+def content_of(run, name="last") -> dict:
+    return torch.load(run / f"{name}.pth.tar", weights_only=True)
+
+
+def assert_same(a: dict, b: dict) -> None:
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_all_flags_together_are_saved_and_go_on_exactly(tiny, tmp_path, monkeypatch):
+    whole = train(tiny, tmp_path / "whole", *ALL.split(), "--epochs", 2)
+    real = Trainer._after_step
+
+    def ask_to_end(self, result):
+        if result.steps == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        real(self, result)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_after_step", ask_to_end)
+        cut = train(tiny, tmp_path / "cut", *ALL.split(), "--epochs", 2, code=143)
+    train(tiny, tmp_path / "cut", *ALL.split(), "--epochs", 2, "-c", "last")
+    first, second = content_of(whole), content_of(cut)
+    assert_same(first["state_dict"], second["state_dict"])
+    assert_same(first["learner"]["ema"], second["learner"]["ema"])
+    recipe = first["flags"]
+    assert (recipe["clip_grad"], recipe["ema"], recipe["layer_decay"]) == (1.0, 0.5, 0.7)
+    assert (recipe["label_smoothing"], recipe["mixup"], recipe["drop_tokens"]) == (0.1, 0.2, 0.3)
+    assert recipe["freeze_bn"] and recipe["activation_checkpointing"]
+    assert not recipe["freeze_backbone"] and not recipe["sync_bn"] and recipe["amp"] == "off"
+
+
+def test_the_scale_of_fp16_is_saved_and_goes_on(tiny, tmp_path):
+    """CPUs compute 3D convolutions in half precision slowly: a single step each."""
+    flags = ["--amp", "fp16", "--max-steps", 1, "-b", 2]
+    run = train(tiny, tmp_path, *flags, "--epochs", 1)
+    content = content_of(run)
+    assert content["flags"]["amp"] == "fp16"
+    assert content["learner"]["scaler"]["scale"] > 1
+    content["learner"]["scaler"]["scale"] = 1024.0
+    torch.save(content, run / "last.pth.tar")
+    train(tiny, tmp_path, *flags, "--epochs", 2, "-c", "last")
+    assert content_of(run)["learner"]["scaler"]["scale"] == 1024.0
+
+
+def test_the_average_is_evaluated_saved_and_tested(tiny, tmp_path):
+    run = train(tiny, tmp_path / "runs", "--ema", 0.5, "--epochs", 2)
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    best = content_of(run, "model_best_ema")
+    assert best["best_prec1"] == pytest.approx(max(line["ema"]["top1"] for line in log), abs=1e-3)
+    assert_same(best["state_dict"], best["learner"]["ema"])
+    ordinary = content_of(run, "model_best")["state_dict"]
+    assert any(not torch.equal(ordinary[key], best["state_dict"][key]) for key in ordinary)
+    file = str(run / "model_best_ema.pth.tar")
+    argv = [*tiny.flags, "--arch", ARCH, "--checkpoint", file, "--results", str(tmp_path / "r")]
+    assert spatial_demo_bert.main([*argv, "-j", "0", "--no-ten-crop"]) == 0
+    (summary,) = (tmp_path / "r").glob("*.json")
+    epochs = {line["epoch"]: line["ema"]["top1"] for line in log}
+    assert json.loads(summary.read_text())["top1"] == pytest.approx(epochs[best["epoch"]], abs=1e-3)
+
+
+def test_another_recipe_is_said_and_another_layout_refused(tiny, tmp_path, capsys):
+    run = train(tiny, tmp_path, "--epochs", 1)
+    train(tiny, tmp_path, "--epochs", 2, "--mixup", 0.5, "-c", "last")
+    assert "trained with --mixup 0.0, now 0.5" in capsys.readouterr().out
+    with pytest.raises(CheckpointError, match="1 groups of parameters.*--layer-decay"):
+        train(tiny, tmp_path, "--epochs", 3, "--layer-decay", 0.5, "-c", "last")
+    with pytest.raises(CheckpointError, match="trained with AdamW; continue with two_stream_bert2"):
+        train(tiny, tmp_path, "--epochs", 3, "-c", "last", script=two_stream2)
+    assert (run / "last.pth.tar").exists()
+
+
+def test_an_average_begins_where_a_run_without_one_ended(tiny, tmp_path):
+    train(tiny, tmp_path, "--epochs", 1)
+    run = train(tiny, tmp_path, "--epochs", 2, "--ema", 0.999, "-c", "last")
+    content = content_of(run)
+    assert content["learner"]["ema_steps"] == 3
+
+
+def test_drop_tokens_without_bert_is_refused(tiny, tmp_path):
+    argv = [*tiny.flags, "--arch", "rgb_tiny3D16f", "--output", str(tmp_path), "--workers", "0"]
+    with pytest.raises(UsageError, match="no BERT head"):
+        two_stream2.main([*argv, "--drop-tokens", "0.1"])
