@@ -1,5 +1,6 @@
 """The settings lists: lines `folder count label`, one video each."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -94,8 +95,8 @@ def read_class_names(path: Path) -> list[str] | None:
 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:
-    """Writes a text file through a temporary name."""
+    """Writes a text file through a temporary name, a process's own."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     temporary.replace(path)

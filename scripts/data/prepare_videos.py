@@ -6,103 +6,47 @@ VIDEOS holds a folder for each class. Or `--csv FILE` lists the videos: columns 
 below VIDEOS), `class` (default: the folder that the video lies in) and `part` (train, val or
 empty; with it the csv is the split). What is finished is skipped when run again, so a second
 split of the same videos costs nothing: give it another --split number.
+
+    python scripts/data/prepare_videos.py --flow-only --dataset NAME --flow tvl1-torch
+
+adds flow to the frame folders that a dataset has, and a flow list for each of its RGB lists.
+
+`--shard 2/4` does every fourth video, starting with the second, and writes no lists: run all
+shards, on as many machines, then the same command without --shard, which writes them.
 """
 
 import argparse
-import csv
 import sys
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
-
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from datasets import DATASETS, DatasetSpec  # noqa: E402
+from datasets.collection import Shard, Video, check_videos, find_videos, read_csv  # noqa: E402
 from datasets.extraction import (  # noqa: E402
-    NAMES,
     Preparation,
     clean_up,
     describe,
-    extract,
-    is_finished,
+    start_adding_flow,
     start_preparation,
 )
-from datasets.flow import FLOW_METHODS  # noqa: E402
-from datasets.frames import count_images  # noqa: E402
-from datasets.settings_file import DataError, read_class_names, write_lines, write_list  # noqa: E402
+from datasets.flow import FLOW_ENGINES, create_flow, flow_spec  # noqa: E402
+from datasets.preparing import (  # noqa: E402
+    add_flow_to_all,
+    find_frame_folders,
+    merge_class_names,
+    my_share,
+    prepare_all,
+    write_flow_lists,
+    write_lists,
+)
 from datasets.splitting import split_at_random, split_by_pattern  # noqa: E402
-from datasets.videos import VIDEO_SUFFIXES, read_frames  # noqa: E402
-from engine.cli import UsageError, resolve, run  # noqa: E402
+from engine.cli import UsageError, choose_device, resolve, run  # noqa: E402
 from engine.flag_types import positive  # noqa: E402
 
-
-@dataclass(frozen=True)
-class Video:
-    """A video to prepare: its path below the root, its class, and the part a csv gives it."""
-
-    path: str
-    class_name: str
-    part: str | None = None
-
-    @property
-    def folder(self) -> str:
-        """Where its frames lie below the dataset's frames."""
-        return f"{self.class_name}/{Path(self.path).stem}"
-
-
-def find_videos(root: Path) -> list[Video]:
-    """The videos in the class folders of `root`."""
-    if not root.is_dir():
-        raise DataError(f"no such folder: {root}")
-    videos = [
-        Video(str(path.relative_to(root)), path.parent.name)
-        for path in sorted(root.glob("*/*"))
-        if path.suffix.lower() in VIDEO_SUFFIXES
-    ]
-    if not videos:
-        raise DataError(f"no videos in {root}/<class>/; known endings: {_suffixes()}")
-    return videos
-
-
-def _suffixes() -> str:
-    return " ".join(sorted(VIDEO_SUFFIXES))
-
-
-def read_csv(path: Path) -> list[Video]:
-    """The videos of a csv with a header line: video[, class][, part]."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if "video" not in (rows.fieldnames or []):
-                raise DataError(f"{path}: the first line must name a column 'video'")
-            return [_csv_video(row, f"{path}:{rows.line_num}") for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read {path}: {error}") from None
-
-
-def _csv_video(row: dict, where: str) -> Video:
-    video = (row.get("video") or "").strip()
-    class_name = (row.get("class") or "").strip() or Path(video).parent.name
-    part = (row.get("part") or "").strip() or None
-    if not video or not class_name:
-        raise DataError(f"{where}: a video and its class are needed")
-    if part not in (None, "train", "val"):
-        raise DataError(f"{where}: part must be train, val or empty, not '{part}'")
-    return Video(video, class_name, part)
-
-
-def check_videos(root: Path, videos: list[Video]) -> None:
-    """Raises DataError for a video that is not there, or two that would share a frame folder."""
-    for video in videos:
-        if not (root / video.path).is_file():
-            raise DataError(f"no video {root / video.path}")
-    for folder, number in Counter(video.folder for video in videos).items():
-        if number > 1:
-            same = ", ".join(video.path for video in videos if video.folder == folder)
-            raise DataError(f"these would share the frame folder '{folder}', rename one: {same}")
+Report = Callable[[str], None]
 
 
 def choose_split(args: argparse.Namespace, videos: list[Video]) -> dict[str, str | None]:
@@ -118,7 +62,7 @@ def choose_split(args: argparse.Namespace, videos: list[Video]) -> dict[str, str
 
 
 def warn_of_missing_classes(
-    videos: list[Video], parts: dict[str, str | None], report: Callable[[str], None]
+    videos: list[Video], parts: dict[str, str | None], report: Report
 ) -> None:
     """A class that only trains or only tests is most often a mistake in the split."""
     for part in ("train", "val"):
@@ -128,105 +72,124 @@ def warn_of_missing_classes(
             report(f"warning: no video for {part} of the classes {', '.join(missing)}")
 
 
-def prepare_video(source: Path, frames: Path, folder: str, preparation: Preparation) -> str | None:
-    """Extracts one video unless it is finished; returns None, or why it cannot be."""
-    if is_finished(frames / folder, preparation):
-        return None
+def prepare_engine(args: argparse.Namespace) -> str:
+    """Raises before any work for an engine that lacks something; returns its device."""
+    uses_device = args.flow != "none" and flow_spec(args.flow).uses_device
+    if args.device and not uses_device:
+        raise UsageError(f"--device is for the engines in PyTorch; --flow {args.flow} has none")
+    if not uses_device:
+        return "cpu"
+    create_flow(args.flow)  # fetches its weights once, not in every process
+    return str(choose_device(args.device))
+
+
+def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Report) -> int:
+    """VIDEOS -> frames, flow and lists; returns the exit code."""
+    root = args.videos.expanduser().resolve()
+    videos = read_csv(args.csv) if args.csv else find_videos(root)
+    check_videos(root, videos)
+    parts = choose_split(args, videos)
+    size = args.width or Preparation.width, args.height or Preparation.height
+    preparation = Preparation(*size, args.quality, args.flow, args.bound)
+    # Labels follow from all videos: they stay when a broken one is mended.
+    class_names = merge_class_names(settings / "classes.txt", videos)
+    if not args.shard:
+        warn_of_missing_classes(videos, parts, report)
+    device = prepare_engine(args)
+    start_preparation(frames, preparation)
+    mine = my_share(videos, args.shard) if args.shard else videos
+    failures = prepare_all(root, mine, frames, preparation, args.workers, device)
+    if args.shard:
+        report_shard(args.shard, len(mine), len(videos), failures, frames, preparation, report)
+        return 1 if failures else 0
+    clean_up(frames)
+    usable = [video for video in videos if video.path not in failures]
+    numbers = Counter(parts[video.path] for video in usable)
     try:
-        pictures = read_frames(source, (preparation.width, preparation.height))
-        extract(pictures, frames, folder, preparation)
-    except DataError as error:
-        return str(error)
-    return None
+        write_lists(settings, args.split, usable, parts, class_names, frames, preparation)
+        report(
+            f"{len(usable)} videos in {frames} ({describe(preparation)}); split {args.split}: "
+            f"{numbers['train']} for training, {numbers['val']} for testing, lists in {settings}"
+        )
+    finally:
+        report_failures(failures, report)
+    return 1 if failures else 0
 
 
-def prepare_all(
-    root: Path, videos: list[Video], frames: Path, preparation: Preparation, workers: int
-) -> dict[str, str]:
-    """Extracts all videos in a process pool; returns path -> reason of those that failed."""
-    failures = {}
-    with ProcessPoolExecutor(workers) as pool:
-        jobs = {
-            pool.submit(prepare_video, root / v.path, frames, v.folder, preparation): v
-            for v in videos
-        }
-        try:
-            for job in tqdm(
-                as_completed(jobs),
-                "videos",
-                len(jobs),
-                unit="video",
-                dynamic_ncols=True,
-                disable=None,
-            ):
-                reason = job.result()
-                if reason is not None:
-                    failures[jobs[job].path] = reason
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return failures
+def prepare_flow_only(
+    args: argparse.Namespace, frames: Path, settings: Path, report: Report
+) -> int:
+    """Frame folders -> flow and flow lists; returns the exit code."""
+    if args.flow == "none" or args.videos or args.csv or args.width or args.height:
+        raise UsageError(
+            "--flow-only computes flow from the frames that are there, at their size: it needs an "
+            "engine (--flow), and goes without VIDEOS, --csv, --width and --height"
+        )
+    names = DATASETS.get(args.dataset, DatasetSpec()).names
+    folders = find_frame_folders(frames, names)
+    device = prepare_engine(args)
+    preparation = start_adding_flow(frames, folders, names, args.flow, args.bound, args.quality)
+    mine = args.shard.of(folders) if args.shard else folders
+    failures = add_flow_to_all(frames, mine, preparation, names, args.workers, device)
+    if args.shard:
+        report_shard(args.shard, len(mine), len(folders), failures, frames, preparation, report)
+        return 1 if failures else 0
+    clean_up(frames)
+    done = f"{len(folders) - len(failures)} videos in {frames} have flow ({describe(preparation)})"
+    try:
+        written, left_out = write_flow_lists(settings, frames, preparation, names)
+        lists = f"lists in {settings}: {', '.join(written)}"
+        report(f"{done}; {lists if written else f'no RGB lists in {settings}, so none for flow'}")
+        for folder in left_out:
+            failures.setdefault(folder, "listed, but it has no frames or not all of its flow")
+    finally:
+        report_failures(failures, report)
+    return 1 if failures else 0
 
 
-def write_lists(
-    settings: Path,
-    split: int,
-    videos: list[Video],
-    parts: dict[str, str | None],
-    class_names: list[str],
+def report_failures(failures: dict[str, str], report: Report) -> None:
+    for name, reason in sorted(failures.items()):
+        report(f"left out: {name}: {reason}")
+
+
+def report_shard(
+    shard: Shard,
+    done: int,
+    total: int,
+    failures: dict[str, str],
     frames: Path,
     preparation: Preparation,
+    report: Report,
 ) -> None:
-    """Writes the lists of one split, counts taken from disk, and classes.txt."""
-    modalities = ("rgb", "flow") if preparation.has_flow else ("rgb",)
-    for modality in modalities:
-        for part in ("train", "val"):
-            rows = [
-                (
-                    video.folder,
-                    count_images(frames / video.folder, NAMES, modality)[0],
-                    class_names.index(video.class_name),
-                )
-                for video in videos
-                if parts[video.path] == part
-            ]
-            if not rows:
-                raise DataError(f"no usable video is left for the {part} list")
-            write_list(settings / f"{part}_{modality}_split{split}.txt", rows)
-    write_lines(settings / "classes.txt", class_names)
-
-
-def merge_class_names(path: Path, videos: list[Video]) -> list[str]:
-    """The class names in alphabetical order, or in the order that an earlier split gave them."""
-    names = sorted({video.class_name for video in videos})
-    earlier = read_class_names(path)
-    if earlier is None:
-        return names
-    unknown = sorted(set(names) - set(earlier))
-    if unknown:
-        raise DataError(
-            f"{path} lacks the classes {', '.join(unknown)}; remove it if the other splits' "
-            "lists may become invalid, or use another --dataset name"
-        )
-    return earlier
+    report(
+        f"shard {shard.number}/{shard.count}: {done - len(failures)} of {total} videos in {frames} "
+        f"({describe(preparation)}); when all shards are finished, the same command without "
+        "--shard writes the lists"
+    )
+    report_failures(failures, report)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("videos", type=Path, metavar="VIDEOS", help="folder of the videos")
+    parser.add_argument(
+        "videos", type=Path, nargs="?", metavar="VIDEOS", help="folder of the videos"
+    )
     parser.add_argument("--dataset", "-d", required=True, help="name to use it under")
     parser.add_argument("--csv", type=Path, help="lists the videos, instead of class folders")
     parser.add_argument("--frames", type=Path, help="default: datasets/<dataset>_frames")
     parser.add_argument("--settings", type=Path, help="default: datasets/settings")
     parser.add_argument("-j", "--workers", type=positive, default=2, help="(%(default)s)")
+    parser.add_argument("--flow-only", action="store_true", help="add flow to existing frames")
+    parser.add_argument("--shard", type=_shard, metavar="i/n", help="do the i-th of n shares")
+    parser.add_argument("--device", help="of tvl1-torch and raft; default: cuda if there is one")
     images = parser.add_argument_group("images (recorded in preparation.json)").add_argument
-    images("--flow", choices=[*FLOW_METHODS, "none"], default="dis", help="(%(default)s)")
+    images("--flow", choices=[*FLOW_ENGINES, "none"], default="dis", help="(%(default)s)")
     images("--bound", type=_bound, default=20.0, help="pixels that become 255 (%(default)s)")
     images("--quality", type=_quality, default=95, help="of the JPEGs, 1-100 (%(default)s)")
-    images("--width", type=positive, default=340, help="(%(default)s)")
-    images("--height", type=positive, default=256, help="(%(default)s)")
+    images("--width", type=positive, help="(340)")
+    images("--height", type=positive, help="(256)")
     split = parser.add_argument_group("split: by patterns, by the csv, or at random").add_argument
     split("-s", "--split", type=positive, default=1, help="number to store it under (%(default)s)")
     split("--train", metavar="PATTERN", help="shell pattern on the file name")
@@ -256,33 +219,22 @@ def _part_of_all(text: str) -> float:
     return _number(text, 0, 0.95)
 
 
-def main(argv: list[str] | None = None, report: Callable[[str], None] = print) -> int:
+def _shard(text: str) -> Shard:
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"must be i/n with i from 1 to n, not {text}")
+    return Shard(int(number), int(count))
+
+
+def main(argv: list[str] | None = None, report: Report = print) -> int:
     args = parse_args(argv)
-    root = args.videos.expanduser().resolve()
     frames = resolve(args.frames, f"datasets/{args.dataset}_frames")
     settings = resolve(args.settings, "datasets/settings") / args.dataset
-    videos = read_csv(args.csv) if args.csv else find_videos(root)
-    check_videos(root, videos)
-    parts = choose_split(args, videos)
-    preparation = Preparation(args.width, args.height, args.quality, args.flow, args.bound)
-    # Labels follow from all videos: they stay when a broken one is mended.
-    class_names = merge_class_names(settings / "classes.txt", videos)
-    warn_of_missing_classes(videos, parts, report)
-    start_preparation(frames, preparation)
-    failures = prepare_all(root, videos, frames, preparation, args.workers)
-    clean_up(frames)
-    usable = [video for video in videos if video.path not in failures]
-    numbers = Counter(parts[video.path] for video in usable)
-    try:
-        write_lists(settings, args.split, usable, parts, class_names, frames, preparation)
-        report(
-            f"{len(usable)} videos in {frames} ({describe(preparation)}); split {args.split}: "
-            f"{numbers['train']} for training, {numbers['val']} for testing, lists in {settings}"
-        )
-    finally:
-        for path, reason in sorted(failures.items()):
-            report(f"left out: {path}: {reason}")
-    return 1 if failures else 0
+    if args.flow_only:
+        return prepare_flow_only(args, frames, settings, report)
+    if args.videos is None:
+        raise UsageError("give VIDEOS, the folder of the videos, or --flow-only")
+    return prepare(args, frames, settings, report)
 
 
 if __name__ == "__main__":

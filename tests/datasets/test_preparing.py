@@ -13,23 +13,13 @@ from datasets.extraction import (
     read_preparation,
     start_preparation,
 )
-from datasets.flow import FLOW_METHODS, decode_flow, encode_flow
+from datasets.flow import decode_flow
 from datasets.settings_file import DataError
 from datasets.splitting import split_at_random, split_by_pattern
 from datasets.videos import read_frames
+from tests.datasets.test_flow import shifted, textured
 
 SMALL = Preparation(width=48, height=32, flow="dis", bound=10)
-
-
-def textured(height=96, width=128) -> np.ndarray:
-    noise = np.random.default_rng(0).uniform(0, 255, (height // 6, width // 6)).astype(np.float32)
-    return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 255)
-
-
-def shifted(image: np.ndarray, dx: float, dy: float) -> np.ndarray:
-    matrix = np.float32([[1, 0, dx], [0, 1, dy]])
-    size = image.shape[1], image.shape[0]
-    return cv2.warpAffine(image, matrix, size, borderMode=cv2.BORDER_REFLECT).astype(np.uint8)
 
 
 def write_video(path, frames: int, rotation: int = 0, size=(64, 48)) -> None:
@@ -45,22 +35,6 @@ def write_video(path, frames: int, rotation: int = 0, size=(64, 48)) -> None:
         for _ in range(frames):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
         container.mux(stream.encode())
-
-
-@pytest.mark.parametrize("method", FLOW_METHODS)
-def test_flow_finds_a_shift_in_pixels_and_its_direction(method):
-    image = textured()
-    flow = FLOW_METHODS[method]()(shifted(image, 0, 0), shifted(image, 3, -2))
-    assert flow.shape == (96, 128, 2) and flow.dtype == np.float32
-    centre = flow[24:72, 32:96].reshape(-1, 2)
-    np.testing.assert_allclose(np.median(centre, axis=0), [3, -2], atol=0.3)
-
-
-def test_flow_encoding():
-    flow = np.float32([[-30, -20, -10, 0, 10, 20, 30]])
-    assert encode_flow(flow, 20).tolist() == [[0, 0, 64, 128, 191, 255, 255]]
-    error = decode_flow(encode_flow(flow, 20), 20)[0, 1:-1] - flow[0, 1:-1]
-    assert np.abs(error).max() <= 20 / 255 + 1e-5
 
 
 def test_videos_decode_to_the_asked_size(tmp_path):

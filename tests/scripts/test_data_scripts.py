@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import create_dataset
+from datasets import create_dataset, flow_raft
+from datasets.flow import create_flow, encode_flow
 from datasets.settings_file import DataError
 from engine.cli import UsageError
 from scripts.data import make_lists, make_motions, prepare_videos
@@ -164,6 +165,11 @@ def test_random_split_and_mistakes(videos, tmp_path):
         prepare(tmp_path / "settings", tmp_path, *PATTERNS)
 
 
+def images_below(folder: Path) -> int:
+    """Unlike `rglob`, `os.walk` does not mind folders that are renamed meanwhile."""
+    return sum(name.endswith(".jpg") for _, _, files in os.walk(folder) for name in files)
+
+
 def test_killed_at_any_moment_it_goes_on(videos, tmp_path):
     """SIGKILL, twice; afterwards the frames equal those of an undisturbed preparation."""
     flags = [*SIZE, *PATTERNS, "--dataset", "toy", "--settings", str(tmp_path / "settings")]
@@ -173,7 +179,7 @@ def test_killed_at_any_moment_it_goes_on(videos, tmp_path):
     frames = tmp_path / "frames"
     for images in (20, 400):
         process = subprocess.Popen([*command, "--frames", frames], start_new_session=True)
-        while process.poll() is None and len(list(frames.rglob("*.jpg"))) < images:
+        while process.poll() is None and images_below(frames) < images:
             time.sleep(0.01)
         assert process.poll() is None, "finished before it could be killed"
         os.killpg(process.pid, signal.SIGKILL)
@@ -186,6 +192,166 @@ def test_killed_at_any_moment_it_goes_on(videos, tmp_path):
     ]
     assert contents[0] == contents[1]
     assert len(contents[0]) > 20 * (40 + 2 * 39)
+
+
+def jpegs(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.jpg")}
+
+
+def test_flow_only_adds_flow_and_its_lists(videos, tmp_path):
+    engine = "farneback"
+    prepare(videos, tmp_path, *PATTERNS, "--flow", "none")
+    assert not (tmp_path / "settings/toy/train_flow_split1.txt").exists()
+    before = jpegs(tmp_path / "frames")
+    code, printed = flow_only(tmp_path, "--flow", engine, "--bound", 10)
+    assert code == 0 and len(printed) == 1
+    assert "8 videos" in printed[0] and f"flow {engine}, bound 10.0" in printed[0]
+    assert "lists in" in printed[0] and "train_flow_split1.txt" in printed[0]
+    record = json.loads((tmp_path / "frames" / "preparation.json").read_text())
+    assert (record["flow"], record["bound"], record["width"]) == (engine, 10, 48)
+    after = jpegs(tmp_path / "frames")
+    assert {name: after[name] for name in before} == before
+    assert lines_of(tmp_path, "val_flow_split1.txt") == [
+        "hug/set2_0 (#) 4 0",
+        "hug/set2_1 (#) 5 0",
+        "kick it/set2_0 (#) 4 1",
+        "kick it/set2_1 (#) 5 1",
+    ]
+    for video, count in (("hug/set1_0 (#)", 5), ("kick it/set2_1 (#)", 6)):
+        assert len([name for name in after if name.startswith(f"{video}/img_")]) == count
+        for axis in "xy":
+            assert (
+                len([name for name in after if name.startswith(f"{video}/flow_{axis}")])
+                == count - 1
+            )
+    split = create_dataset("toy", 1, "flow", tmp_path / "settings", tmp_path / "frames")
+    assert len(split.train) == 4
+    # What is there stays; what is incomplete is made again, the same.
+    (tmp_path / "frames/hug/set1_0 (#)/flow_y_00004.jpg").unlink()
+    assert flow_only(tmp_path, "--flow", engine, "--bound", 10)[0] == 0
+    assert jpegs(tmp_path / "frames") == after
+    with pytest.raises(DataError, match="bound 10.*bound 20"):
+        flow_only(tmp_path, "--flow", engine)
+
+
+def test_flow_only_makes_the_flow_of_engines_in_pytorch(videos, tmp_path):
+    prepare(videos, tmp_path, *PATTERNS, "--flow", "none")
+    shutil.rmtree(tmp_path / "frames/kick it")
+    flags = ("--flow", "tvl1-torch", "--device", "cpu", "--workers", 1)
+    code, printed = flow_only(tmp_path, *flags)
+    assert code == 1 and "4 videos" in printed[0]
+    assert [line.split(":")[1] for line in printed[1:]] == [
+        f" kick it/set{part}_{number} (#)" for part in (1, 2) for number in (0, 1)
+    ]
+    folder = tmp_path / "frames/hug/set1_0 (#)"
+    frames = [cv2.imread(str(folder / f"img_{n:05d}.jpg")) for n in range(1, 6)]
+    expected = encode_flow(create_flow("tvl1-torch")(np.stack(frames)), 20)[2, 0]
+    written = cv2.imread(str(folder / "flow_x_00003.jpg"), cv2.IMREAD_GRAYSCALE)
+    assert np.abs(written.astype(int) - expected).mean() < 1  # but for the JPEG
+
+
+def flow_only(tmp_path, *flags) -> tuple[int, list[str]]:
+    printed: list[str] = []
+    argv = ["--flow-only", "--dataset", "toy", *map(str, flags)]
+    argv += ["--frames", str(tmp_path / "frames"), "--settings", str(tmp_path / "settings")]
+    return prepare_videos.main(argv, printed.append), printed
+
+
+def test_flow_only_on_frames_from_elsewhere(tmp_path):
+    """Frames without a record, of various sizes; one video is damaged, one has a single frame."""
+    for number, (width, height) in enumerate([(64, 48), (80, 40), (64, 48), (64, 48)]):
+        folder = tmp_path / "frames" / f"v{number}"
+        folder.mkdir(parents=True)
+        for frame in range(1, 2 if number == 3 else 5):
+            noise = np.random.default_rng(frame).integers(0, 256, (height, width, 3), np.uint8)
+            cv2.imwrite(str(folder / f"img_{frame:05d}.jpg"), noise)
+    (tmp_path / "frames/v2/img_00003.jpg").write_bytes(b"")
+    code, printed = flow_only(tmp_path)
+    assert code == 1 and "no RGB lists in" in printed[0]
+    assert printed[1] == ("left out: v2: cannot read img_00003.jpg; extract the frames again")
+    assert printed[2] == "left out: v3: the video has 1 frames; at least 2 are needed"
+    lists = tmp_path / "settings/toy"
+    lists.mkdir(parents=True)
+    (lists / "train_rgb_split1.txt").write_text("v1 4 0\nv2 4 1\n")
+    (lists / "val_rgb_split1.txt").write_text("v0 4 0\nabsent 9 1\n")
+    code, printed = flow_only(tmp_path)
+    assert code == 1 and len(printed) == 4
+    assert printed[1].startswith("left out: absent: listed, but it has no frames")
+    assert lines_of(tmp_path, "train_flow_split1.txt") == ["v1 3 0"]
+    assert lines_of(tmp_path, "val_flow_split1.txt") == ["v0 3 0"]
+    assert not list((tmp_path / "frames/v2").glob("flow_*"))
+    image = cv2.imread(str(tmp_path / "frames/v1/flow_y_00003.jpg"), cv2.IMREAD_UNCHANGED)
+    assert image.shape == (40, 80)
+
+
+def test_an_engine_without_weights_is_refused_before_any_work(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(flow_raft.RAFT.__init__, "__defaults__", ("cpu", tmp_path))
+
+    def unreachable(*args, **kwargs):
+        raise flow_raft.URLError("no network")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", unreachable)
+    with pytest.raises(DataError, match="no weights for RAFT.*put it at"):
+        prepare(videos, tmp_path, *PATTERNS, "--flow", "raft")
+    assert not (tmp_path / "frames").exists() and not (tmp_path / "settings").exists()
+
+
+def test_flow_of_unknown_origin_is_not_taken_for_ours(videos, tmp_path):
+    prepare(videos, tmp_path, *PATTERNS)
+    (tmp_path / "frames" / "preparation.json").unlink()
+    with pytest.raises(DataError, match="does not say how they were made"):
+        flow_only(tmp_path)
+    with pytest.raises(UsageError, match="goes without VIDEOS"):
+        flow_only(tmp_path, "--width", 30)
+    with pytest.raises(UsageError, match="needs an engine"):
+        flow_only(tmp_path, "--flow", "none")
+    with pytest.raises(UsageError, match="--flow dis has none"):
+        flow_only(tmp_path, "--device", "cuda")
+    with pytest.raises(DataError, match="no frame folders in"):
+        flow_only(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="give VIDEOS"):
+        prepare_videos.main(["--dataset", "toy"])
+
+
+def test_shards_together_do_all_and_the_last_run_writes_the_lists(videos, tmp_path):
+    (tmp_path / "whole").mkdir()
+    prepare(videos, tmp_path / "whole", *PATTERNS)
+    folders = []
+    for number in (3, 1, 2):
+        code, printed = prepare(videos, tmp_path, *PATTERNS, "--shard", f"{number}/3")
+        assert code == 0 and printed[0].startswith(f"shard {number}/3: {3 if number < 3 else 2} of")
+        folders.append({path.parent for path in (tmp_path / "frames").rglob("*.jpg")})
+    assert [len(done) for done in folders] == [2, 5, 8]
+    assert not (tmp_path / "settings").exists()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "frames").rglob("*.jpg")}
+    prepare(videos, tmp_path, *PATTERNS)
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "frames").rglob("*.jpg")}
+    assert jpegs(tmp_path / "frames") == jpegs(tmp_path / "whole/frames")
+    for name in ("train_rgb_split1.txt", "val_flow_split1.txt", "classes.txt"):
+        assert lines_of(tmp_path, name) == lines_of(tmp_path / "whole", name)
+
+
+def test_a_shard_leaves_the_work_in_progress_of_others_alone(videos, tmp_path):
+    other = tmp_path / "frames/.unfinished/hug/set2_1 (#)/img_00001.jpg"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"")
+    prepare(videos, tmp_path, *PATTERNS, "--shard", "1/4")
+    assert other.exists()
+    prepare(videos, tmp_path, *PATTERNS)
+    assert not (tmp_path / "frames/.unfinished").exists()
+    for wrong in ("0/2", "3/2", "2", "a/b"):
+        with pytest.raises(SystemExit):
+            prepare(videos, tmp_path, "--shard", wrong)
+
+
+def test_flow_only_in_shards(videos, tmp_path):
+    prepare(videos, tmp_path, *PATTERNS, "--flow", "none")
+    for number in (1, 2):
+        code, printed = flow_only(tmp_path, "--shard", f"{number}/2")
+        assert code == 0 and printed[0].startswith(f"shard {number}/2: 4 of 8 videos")
+    assert not (tmp_path / "settings/toy/train_flow_split1.txt").exists()
+    assert flow_only(tmp_path)[0] == 0
+    assert len(lines_of(tmp_path, "train_flow_split1.txt")) == 4
 
 
 @needs_videos

@@ -1,0 +1,39 @@
+"""Measures parts of this project on the machine it runs on.
+
+    python scripts/benchmark.py flow --engines dis tvl1 tvl1-torch --device cuda
+
+`python scripts/benchmark.py NAME --help` shows a benchmark's flags.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from engine.cli import run  # noqa: E402
+from scripts.benchmarks import agreement, flow  # noqa: E402
+
+# name -> module with add_flags(parser) and main(args) -> exit code; its docstring is the help
+BENCHMARKS = {"flow": flow, "agreement": agreement}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, module in BENCHMARKS.items():
+        benchmark = names.add_parser(
+            name,
+            help=module.__doc__.splitlines()[0],
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_flags(benchmark)
+    args = parser.parse_args(argv)
+    return BENCHMARKS[args.name].main(args)
+
+
+if __name__ == "__main__":
+    run(main)
