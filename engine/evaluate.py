@@ -75,6 +75,7 @@ def score_all(
     ten_crop: bool,
     batch_size: int | None,
     workers: int,
+    scaled: bool = False,
 ) -> np.ndarray:
     """The scores of all test videos, float32 (videos, classes).
 
@@ -84,7 +85,7 @@ def score_all(
     if batch_size is None:
         batch_size = 10 if stream.device.type == "cuda" else 2
     records = stream.split.val
-    reader = frame_reader(stream.spec, stream.split)
+    reader = frame_reader(stream.spec, stream.split, scaled)
     loader = DataLoader(
         VideoDataset(records, reader, stream.spec.frames, choose),
         batch_size=None,
@@ -107,7 +108,14 @@ def _test_stream(
 ) -> tuple[np.ndarray, dict]:
     """Scores a stream's videos, in its list's order, and prints the summary that it returns."""
     start = time.perf_counter()
-    scores = score_all(stream, CLIP_RULES[clip_rule], args.ten_crop, args.batch_size, args.workers)
+    scores = score_all(
+        stream,
+        CLIP_RULES[clip_rule],
+        args.ten_crop,
+        args.batch_size,
+        args.workers,
+        args.scaled_decoding,
+    )
     summary = summarize_scores(scores, _labels(stream), time.perf_counter() - start)
     print_summary(stream.spec.name, summary)
     for error in stream.unscored.values():
