@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -73,10 +74,10 @@ def find_folders(root: Path, names: FrameNames, modality: str) -> list[str]:
     firsts = [pattern.format(1) for pattern in names.patterns(modality)[:1]]
     wanted = {first + suffix for first in firsts for suffix in names.suffixes(modality)}
     found = []
-    for folder, folders, files in root.walk():
+    for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if name != UNFINISHED]
         if not wanted.isdisjoint(files):
-            found.append(str(folder.relative_to(root)))
+            found.append(os.path.relpath(folder, root))
     return sorted(found)
 
 
