@@ -69,6 +69,11 @@ def _batch_logits(stream: Stream, batch: list[np.ndarray]) -> torch.Tensor:
     return stream.model(stream.normalize(clips)).float()
 
 
+def choose_batch_size(stream: Stream) -> int:
+    """Views at once: what fills a GPU, and on a CPU what fits into its caches and memory."""
+    return 10 if stream.device.type == "cuda" else 2
+
+
 def score_all(
     stream: Stream,
     choose: Callable[[int, int], list[np.ndarray]],
@@ -82,8 +87,7 @@ def score_all(
     A video that cannot be read is booked in `stream.unscored`; its scores are NaN, so it counts
     as wrong.
     """
-    if batch_size is None:
-        batch_size = 10 if stream.device.type == "cuda" else 2
+    batch_size = batch_size or choose_batch_size(stream)
     records = stream.split.val
     reader = frame_reader(stream.spec, stream.split, scaled)
     loader = DataLoader(

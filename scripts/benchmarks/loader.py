@@ -33,10 +33,10 @@ from datasets.settings_file import VideoRecord
 from datasets.sources import FOLDERS, PACKED, VIDEOS, choose_source
 from engine.cli import positive
 from engine.report import write_json
-from scripts.benchmarks.sample_data import FRAMES, NAMES, make_dataset
+from scripts.benchmarks.sample_data import NAMES, make_dataset
 from video_transforms import PLAIN, CenterCrop, Compose, MultiScaleCornerCrop, RandomHorizontalFlip
 
-CLIP = 64
+CLIP, FRAMES = 64, 72
 RESIZE = {112: (170, 128), 224: (340, 256)}
 KEEP_FREED = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
 
@@ -74,7 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     with TemporaryDirectory(prefix="benchmark_") as folder:
         root = Path(folder)
-        folders = make_dataset(root, 4, args.video)
+        folders = make_dataset(root, 4, FRAMES, args.video)
         size = np.mean([p.stat().st_size for p in root.glob("*/*.jpg")])
         rows = choose_rows(args.workers)
         print(f"{CLIP} frames of 340x256, {size / 1000:.1f} KB each; {len(rows)} runs take turns")

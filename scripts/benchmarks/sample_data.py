@@ -1,5 +1,6 @@
 """Data to measure with: a small dataset as frame folders, packs and video files."""
 
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -13,44 +14,48 @@ from datasets.settings_file import DataError
 from datasets.videos import read_frames
 
 NAMES = FrameNames()
-WIDTH, HEIGHT, QUALITY, FRAMES = 340, 256, 95, 72
+WIDTH, HEIGHT, QUALITY = 340, 256, 95
 SMALL = (170, 128)
 TARGET_BYTES = 28_000  # of a JPEG file
 
 
-def make_dataset(root: Path, videos: int, source: Path | None) -> list[str]:
-    """Fills `root` with `videos` videos of FRAMES frames each, and returns their folders.
+def make_dataset(root: Path, videos: int, frames: int, source: Path | None) -> list[str]:
+    """Fills `root` with videos of so many frames, and returns their folders.
 
-    Each is there as a frame folder, in packs of both sizes, and as a video file. The pictures
-    come from the video `source`, or are textures whose noise makes files of 28 KB.
+    Each is there as a frame folder, in packs of both sizes, and as a video file.
     """
-    pictures = _pictures_of(source) if source else _textures()
     folders = [f"video_{number}" for number in range(videos)]
     for folder in folders:
-        (root / folder).mkdir(parents=True)
-        for number, picture in enumerate(pictures, 1):
-            save_jpeg(root / folder / f"{NAMES.rgb.format(number)}.jpg", picture, QUALITY)
+        pictures = make_frames(root / folder, frames, source)
         _write_video(root / f"{folder}.mp4", pictures)
     for size in (SMALL, (WIDTH, HEIGHT)):
         pack(Packing(root, NAMES, "rgb", size, QUALITY, root), 1, False, iter)
     return folders
 
 
-def _pictures_of(source: Path) -> list[np.ndarray]:
-    pictures = []
-    for picture in read_frames(source, (WIDTH, HEIGHT)):
-        pictures.append(picture)
-        if len(pictures) == FRAMES:
-            return pictures
-    raise DataError(f"{source} has {len(pictures)} frames; {FRAMES} are needed")
+def make_frames(folder: Path, frames: int, source: Path | None) -> list[np.ndarray]:
+    """Writes a frame folder: the beginning of the video `source`, or a texture of 28 KB a frame."""
+    pictures = _pictures_of(source, frames) if source else _textures(frames)
+    folder.mkdir(parents=True)
+    for number, picture in enumerate(pictures, 1):
+        save_jpeg(folder / f"{NAMES.rgb.format(number)}.jpg", picture, QUALITY)
+    return pictures
 
 
-def _textures() -> list[np.ndarray]:
+def _pictures_of(source: Path, frames: int) -> list[np.ndarray]:
+    pictures = list(islice(read_frames(source, (WIDTH, HEIGHT)), frames))
+    if len(pictures) < frames:
+        raise DataError(f"{source} has {len(pictures)} frames; {frames} are needed")
+    return pictures
+
+
+def _textures(frames: int) -> list[np.ndarray]:
     """A textured plane that drifts, BGR, with as much noise as TARGET_BYTES needs."""
     rng = np.random.default_rng(0)
-    ground = np.zeros((HEIGHT + FRAMES, WIDTH + FRAMES, 3), np.float32)
-    for cells, weight in ((4, 60.0), (16, 25.0), (64, 10.0)):
-        coarse = rng.normal(0, weight, (cells, cells, 3)).astype(np.float32)
+    ground = np.zeros((HEIGHT + frames, WIDTH + frames, 3), np.float32)
+    for pixels, weight in ((80, 60.0), (20, 25.0), (5, 10.0)):
+        cells = (ground.shape[0] // pixels, ground.shape[1] // pixels, 3)
+        coarse = rng.normal(0, weight, cells).astype(np.float32)
         ground += cv2.resize(coarse, ground.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     grain = rng.normal(0, 1, ground.shape).astype(np.float32)
 
@@ -63,7 +68,7 @@ def _textures() -> list[np.ndarray]:
         noise = (low + high) / 2
         data = cv2.imencode(".jpg", picture(0, noise), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
         low, high = (noise, high) if len(data) < TARGET_BYTES else (low, noise)
-    return [picture(number, noise) for number in range(FRAMES)]
+    return [picture(number, noise) for number in range(frames)]
 
 
 def _write_video(path: Path, pictures: list[np.ndarray]) -> None:
