@@ -9,7 +9,6 @@ import json
 import os
 import zlib
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 
 import lmdb
@@ -147,18 +146,31 @@ class Pack:
         return self.transaction.get(key_of(folder))
 
 
+_opened: dict[Path, tuple[tuple[int, int], Pack]] = {}  # path -> (which file it was, the pack)
+
+
 def open_pack(path: Path) -> Pack:
-    """The pack, opened once in each process: LMDB's handles do not survive a fork."""
+    """The pack, opened once in a process, and again when its file was replaced."""
     try:
         state = path.stat()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
-    return _open_pack(path, os.getpid(), state.st_ino, state.st_mtime_ns)
+    which = (state.st_ino, state.st_mtime_ns)
+    if path in _opened and _opened[path][0] != which:
+        _opened.pop(path)[1].environment.close()
+    if path not in _opened:
+        _opened[path] = which, Pack(path)
+    return _opened[path][1]
 
 
-@lru_cache(maxsize=8)
-def _open_pack(path: Path, process: int, inode: int, modified: int) -> Pack:
-    return Pack(path)
+def _close_inherited() -> None:
+    """LMDB's handles do not survive a fork: a loader process opens its own."""
+    for _, pack in _opened.values():
+        pack.environment.close()
+    _opened.clear()
+
+
+os.register_at_fork(after_in_child=_close_inherited)
 
 
 class PackReader(JpegReader):
