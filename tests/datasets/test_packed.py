@@ -155,16 +155,20 @@ def test_a_killed_packing_goes_on(tmp_path):
     toy = TinyDataset(tmp_path)
     for number in range(40):
         toy.add_video(f"v{number:02}", 0, 30)
-    command = [sys.executable, str(ROOT / "scripts/data/pack_frames.py"), "-d", "toy"]
-    command += ["--frames", str(toy.frames), "--size", "48x32", "--modality", "rgb", "-j", "1"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    code = (
+        "from pathlib import Path; from datasets.frames import FrameNames; "
+        "from datasets.packing import Packing, pack; "
+        f"frames = Path({str(toy.frames)!r}); "
+        "pack(Packing(frames, FrameNames(), 'rgb', (48, 32), 95, frames), 1, False, iter)"
+    )
+    command = [sys.executable, "-c", code]
+    process = subprocess.Popen(command, cwd=ROOT)
     work = packing_of(toy, size=(48, 32)).path.with_name("rgb_48x32.lmdb.unfinished")
     end = time.monotonic() + 60
     while not (work.exists() and work.stat().st_size > 200_000) and time.monotonic() < end:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    assert process.wait() == -signal.SIGKILL
     assert not packing_of(toy, size=(48, 32)).path.exists()
 
     begun = []
