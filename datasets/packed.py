@@ -8,6 +8,7 @@ without locks, without copies, and by any number of processes.
 import json
 import os
 import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -212,3 +213,15 @@ def check_packed(record: VideoRecord, pack: Pack) -> VideoRecord:
         f"{record.line}: '{record.folder}' should have {record.count} {pack.about.modality} "
         f"images, but {pack.path} has {entry.count}; correct the list or pack again"
     )
+
+
+def damaged_videos(path: Path, progress: Callable[[list], Iterable]) -> list[str]:
+    """The folders whose entries are not what was written; `progress` wraps the list of all."""
+    pack = open_pack(path)
+    bad = []
+    for folder, wanted in progress(list(pack.index.items())):
+        entry = pack.entry(folder)
+        checksum = wanted.checksum.to_bytes(8, "little")
+        if entry is None or entry[:8] != checksum or not is_whole(entry):
+            bad.append(folder)
+    return bad

@@ -135,9 +135,15 @@ class PackWriter:
             raise DataError(f"another process is writing {self.work}") from None
         if packing.path.exists() and not self.work.exists():
             self._begin_with_finished()
-        # The lock above is the only one needed: LMDB's own would leave a file behind.
+        # The lock above is the only one needed: LMDB's own would leave a file behind. Without
+        # `metasync` a power failure may undo the last video, and only that.
         self.environment = lmdb.open(
-            str(self.work), subdir=False, map_size=ADDRESS_SPACE, max_dbs=0, lock=False
+            str(self.work),
+            subdir=False,
+            map_size=ADDRESS_SPACE,
+            max_dbs=0,
+            lock=False,
+            metasync=False,
         )
         self._check_or_begin()
 
@@ -145,7 +151,9 @@ class PackWriter:
         """A finished pack of the same settings is the beginning of one with more videos."""
         if open_pack(self.packing.path).about.begun() != self.about:
             raise DataError(f"{self.packing.path} was packed otherwise; remove it to pack again")
-        shutil.copyfile(self.packing.path, self.work)
+        copy = self.work.with_name(self.work.name + ".copy")
+        shutil.copyfile(self.packing.path, copy)
+        copy.replace(self.work)
 
     def _check_or_begin(self) -> None:
         with self.environment.begin(write=True) as transaction:
@@ -196,6 +204,7 @@ class PackWriter:
             )
             transaction.put(INDEX_KEY, lines)
             transaction.put(ABOUT_KEY, about.encode())
+        self.environment.sync(True)
         self.environment.close()
         self.work.replace(self.packing.path)
         Path(self._lock.name).unlink()
@@ -218,6 +227,35 @@ def pack(
     folders = find_folders(packing.root, packing.names, packing.modality)
     if not folders:
         raise DataError(f"no {packing.modality} frame folders in {packing.root}; give --frames")
+    if (about := _finished(packing, folders)) is not None:
+        return about, {}
+    try:
+        return _pack(packing, folders, workers, leave_out, progress)
+    except lmdb.Error as error:
+        raise DataError(
+            f"cannot write {packing.path}: {error}; what is packed stays: run this again"
+        ) from None
+
+
+def _finished(packing: Packing, folders: list[str]) -> About | None:
+    """What the pack says about itself, if it is there and holds these folders as they are."""
+    if not packing.path.exists():
+        return None
+    there = open_pack(packing.path)
+    whole = there.about.begun() == packing.about() and there.index.keys() == set(folders)
+    for folder in folders if whole else ():
+        counts = count_images(packing.root / folder, packing.names, packing.modality)
+        whole = whole and set(counts) == {there.index[folder].count}
+    return there.about if whole else None
+
+
+def _pack(
+    packing: Packing,
+    folders: list[str],
+    workers: int,
+    leave_out: bool,
+    progress: Callable[[list], Iterable],
+) -> tuple[About | None, dict[str, str]]:
     with closing(PackWriter(packing)) as writer:
         left = [folder for folder in folders if not writer.has(folder)]
         failures = {}
@@ -250,18 +288,3 @@ def _loaded(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def damaged_videos(path: Path, progress: Callable[[list], Iterable]) -> list[str]:
-    """The folders whose entries in a finished pack are not what was written."""
-    opened = open_pack(path)
-    bad = []
-    for folder, wanted in progress(list(opened.index.items())):
-        entry = opened.entry(folder)
-        if (
-            entry is None
-            or not is_whole(entry)
-            or entry[:8] != wanted.checksum.to_bytes(8, "little")
-        ):
-            bad.append(folder)
-    return bad

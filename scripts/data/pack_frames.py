@@ -22,8 +22,8 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from datasets import DATASETS, DataError, DatasetSpec  # noqa: E402
-from datasets.packed import pack_name  # noqa: E402
-from datasets.packing import Packing, damaged_videos, find_folders, pack  # noqa: E402
+from datasets.packed import damaged_videos, pack_name  # noqa: E402
+from datasets.packing import Packing, find_folders, pack  # noqa: E402
 from engine.cli import positive, resolve, run  # noqa: E402
 
 MODALITIES = ("rgb", "flow")
