@@ -12,6 +12,7 @@ from engine.build import Training, build_training
 from engine.checkpoint import BEST, LAST, CheckpointError, load_checkpoint, make_checkpoint
 from engine.cli import resolve
 from engine.distributed import unwrap
+from engine.loading_advice import LoadingAdvice
 from engine.loop import train_one_epoch, validate
 from engine.metrics import PassResult
 from engine.plots import plot_curves
@@ -82,6 +83,7 @@ class Run:
         self.best_prec1, self.best_loss = -1.0, float("inf")
         self.steps_left = args.max_steps
         self.saver = Saver(training.folder, args.keep)
+        self.advice = LoadingAdvice(training, args.workers, args.scaled_decoding)
         self.interrupted: dict | None = None  # the progress of an epoch that was cut
         self.random_states: dict | None = None
         self.last_step: StepState | None = None
@@ -190,6 +192,7 @@ class Run:
             result,
             self._after_step,
         )
+        self.advice.look(train, whole_epoch=True)
         if self.steps_left is not None:
             self.steps_left -= train.steps - steps_before
         val = validate(
@@ -216,6 +219,7 @@ class Run:
     def _after_step(self, result: PassResult) -> None:
         self.signals.notice_dead_workers_at_the_next_batch()
         self.last_step = StepState(unwrap(self.training.model), result)
+        self.advice.look(result)
         if self.args.save_steps and result.steps % self.args.save_steps == 0:
             self.saver.save_last(self._content(result))
         self._answer_signals(result)
