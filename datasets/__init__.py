@@ -1,15 +1,16 @@
-"""Datasets of frame folders: `create_dataset` reads a split's lists and checks them against disk.
+"""Datasets: `create_dataset` reads a split's lists and checks them against what is on disk.
 
 A dataset is a folder of lists, `<settings>/<name>/{train,val}_{rgb,flow}_split<k>.txt`, and a
-folder of frame folders. One with the usual file names needs no code at all.
+folder of frame folders, packs or videos. One with the usual file names needs no code at all.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets import hmdb51, ucf101
-from datasets.frames import FrameNames, check_records
+from datasets.frames import FrameNames
 from datasets.settings_file import DataError, VideoRecord, read_class_names, read_list
+from datasets.sources import Source, choose_source
 
 __all__ = ["DATASETS", "DataError", "DatasetSpec", "Split", "create_dataset", "unnamed_classes"]
 
@@ -44,8 +45,9 @@ class Split:
         dataset, number, modality: which.
         train, val: the records; `train` is empty where only the test's list was asked for.
         class_names: one for each label.
-        frames: folder of the frame folders.
-        names: file names of the images.
+        frames: folder of the frame folders, packs or videos.
+        names: file names of the images in frame folders.
+        source: which of these the images come from.
         mirrored: whether a video's mirror image is one of the same class.
     """
 
@@ -57,6 +59,7 @@ class Split:
     class_names: list[str]
     frames: Path
     names: FrameNames
+    source: Source
     mirrored: bool
 
 
@@ -67,6 +70,8 @@ def create_dataset(
     settings: Path,
     frames: Path,
     parts: tuple[str, ...] = ("train", "val"),
+    size: tuple[int, int] | None = None,
+    source: str | None = None,
 ) -> Split:
     """Reads and checks the lists of a split.
 
@@ -75,8 +80,10 @@ def create_dataset(
         split: its number, from 1.
         modality: "rgb" or "flow".
         settings: folder of all datasets' lists.
-        frames: folder of this dataset's frame folders.
+        frames: folder of this dataset's frame folders, packs or videos.
         parts: the lists to use, of "train" and "val".
+        size: (width, height) that will be read, to find the pack of that size.
+        source: a kind of `datasets.sources.SOURCES`; None takes what is there.
 
     Raises DataError, naming file and line, for whatever is wrong with lists or frames.
     """
@@ -99,7 +106,9 @@ def create_dataset(
             lists[part] = read_list(path, num_classes)
     if num_classes is None:
         num_classes = 1 + max(record.label for records in lists.values() for record in records)
-    checked = {p: check_records(lists[p], frames, spec.names, modality) for p in parts}
+    first = lists[parts[0]][0]
+    chosen = choose_source(frames, spec.names, modality, first, size, source)
+    checked = {part: chosen.check(lists[part]) for part in parts}
     return Split(
         dataset=dataset,
         number=split,
@@ -109,6 +118,7 @@ def create_dataset(
         class_names=class_names or unnamed_classes(num_classes),
         frames=frames,
         names=spec.names,
+        source=chosen,
         mirrored=spec.mirrored,
     )
 

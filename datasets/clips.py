@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.frames import FrameReader
+from datasets.reader import Reader
 from datasets.sampling import central_offsets, clip_frames, random_offsets
 from datasets.settings_file import DataError, VideoRecord
 
@@ -39,7 +39,7 @@ class ClipDataset(Dataset):
     def __init__(
         self,
         records: Sequence[VideoRecord],
-        reader: FrameReader,
+        reader: Reader,
         length: int,
         transform: ClipTransform,
         training: bool,
@@ -102,9 +102,23 @@ class ClipDataset(Dataset):
         else:
             offsets = central_offsets(record.count, self.length, self.segments)
         numbers = np.concatenate([clip_frames(o, record.count, self.length) for o in offsets])
-        clip = self.transform(self.reader.read(record, numbers), rng)
-        clip = np.ascontiguousarray(clip)
+        clip = self._read(record, numbers, rng)
         return torch.from_numpy(clip).unflatten(0, (self.segments, self.length)), record.label
+
+    def _read(
+        self, record: VideoRecord, numbers: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """The transformed images of the numbers, a few at a time, all with the same draws."""
+        unique, places = np.unique(numbers, return_inverse=True)
+        draws = rng.bit_generator.state
+        clip = None
+        for part, images in self.reader.read_parts(record, unique):
+            rng.bit_generator.state = draws
+            images = self.transform(images, rng)
+            if clip is None:
+                clip = np.empty((len(unique), *images.shape[1:]), np.uint8)
+            clip[part] = images
+        return clip if np.array_equal(unique, numbers) else clip[places]
 
 
 class VideoDataset(Dataset):
@@ -117,7 +131,7 @@ class VideoDataset(Dataset):
     def __init__(
         self,
         records: Sequence[VideoRecord],
-        reader: FrameReader,
+        reader: Reader,
         length: int,
         choose: Callable[[int, int], list[np.ndarray]],
     ):

@@ -1,18 +1,14 @@
-"""Frame folders: where an image lies, and folder -> uint8 array."""
+"""Frame folders: where an image lies, whether all are there, and reading them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from datasets.jpeg import decode_image
+from datasets.reader import JpegReader
 from datasets.settings_file import DataError, VideoRecord
-
-# Processes are the parallelism, and OpenCV's own threads would hang in a forked one.
-cv2.setNumThreads(1)
-
-JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -103,77 +99,58 @@ def count_images(folder: Path, names: FrameNames, modality: str) -> list[int]:
     return counts
 
 
-class FrameReader:
-    """Reads the images of a video at the size that the network's transforms start from.
+class FrameReader(JpegReader):
+    """Reads frame folders.
 
     Args:
         root: folder that holds the videos' frame folders.
         names: file names of the images.
-        modality: "rgb" or "flow".
-        size: (width, height) that each image is resized to, bilinearly, ignoring its aspect.
+        modality, size, scaled: see `Reader` and `JpegReader`.
     """
 
-    def __init__(self, root: Path, names: FrameNames, modality: str, size: tuple[int, int]):
-        self.root, self.names, self.modality, self.size = root, names, modality, size
+    def __init__(
+        self,
+        root: Path,
+        names: FrameNames,
+        modality: str,
+        size: tuple[int, int],
+        scaled: bool = False,
+    ):
+        super().__init__(modality, size, scaled)
+        self.root, self.names = root, names
 
-    def read(self, record: VideoRecord, numbers: np.ndarray) -> np.ndarray:
-        """Images of the given numbers (any shape) -> uint8 (len, H, W, C), in flattened order.
-
-        C is 3 for RGB (in that order) and 2 for flow (x, y). An image that is asked for
-        several times is decoded once. Raises DataError, naming video, image and line.
-        """
-        unique, places = np.unique(numbers, return_inverse=True)
-        images = self.read_unique(record, unique)
-        return images if np.array_equal(unique, numbers) else images[places.reshape(-1)]
-
-    def read_unique(self, record: VideoRecord, numbers: np.ndarray) -> np.ndarray:
-        """The same for numbers known to differ."""
-        width, height = self.size
-        channels = 3 if self.modality == "rgb" else 2
-        images = np.empty((len(numbers), height, width, channels), np.uint8)
-        for number, image in zip(numbers, images, strict=True):
-            self._read_step(record, int(number), image)
-        return images
-
-    def _read_step(self, record: VideoRecord, number: int, out: np.ndarray) -> None:
-        paths = self.names.find(self.root / record.folder, self.modality, number)
-        if len(paths) < len(self.names.patterns(self.modality)):
-            raise DataError(
-                f"{record.line}: '{record.folder}' lacks {self.modality} image {number} "
-                f"of {record.count} in {self.root / record.folder}"
-            )
-        try:
-            if self.modality == "rgb":
-                image = cv2.resize(read_image(paths[0], cv2.IMREAD_COLOR), self.size)
-                cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out)
+    def files(self, record: VideoRecord, number: int) -> list[tuple[str, bytes]]:
+        folder = f"{self.root}/{record.folder}"
+        found = []
+        for pattern in self.names.patterns(self.modality):
+            for suffix in self.names.suffixes(self.modality):
+                path = f"{folder}/{pattern.format(number)}{suffix}"
+                try:
+                    found.append((path, read_bytes(path)))
+                    break
+                except FileNotFoundError:
+                    continue
             else:
-                x, y = (read_image(path, cv2.IMREAD_GRAYSCALE) for path in paths)
-                if x.shape != y.shape:
-                    raise DataError(f"{paths[0].name} and {paths[1].name} differ in size")
-                # Together, not one by one: OpenCV rounds single planes another way, and the
-                # reference's scores (tests/golden/scores.json) tell the difference.
-                cv2.resize(np.dstack([x, y]), self.size, dst=out)
-        except DataError as error:
-            raise DataError(f"{record.line}: '{record.folder}': {error}") from None
+                raise DataError(
+                    f"lacks {self.modality} image {number} of {record.count} in {folder}"
+                )
+        return found
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """A file's content; FileNotFoundError stays, other reasons are a DataError."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
 
 
 def read_image(path: Path, flags: int) -> np.ndarray:
     """Decodes an image file; raises DataError if it cannot be read or breaks off early."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
-    if _is_truncated(data):
-        raise DataError(f"{path} is a truncated JPEG ({len(data)} bytes); extract it again")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    if image is None:
-        raise DataError(f"{path} is not a readable image ({len(data)} bytes)")
-    return image
-
-
-def _is_truncated(data: bytes) -> bool:
-    """Whether a JPEG's picture has no end: decoders fill the rest with grey and say nothing."""
-    if not data.startswith(JPEG_START) or data.endswith(JPEG_END):
-        return False
-    end = data.rfind(JPEG_END)
-    return end < 0 or end < data.rfind(JPEG_SCAN)  # a thumbnail has an end of its own
+        return decode_image(read_bytes(path), flags, str(path))
+    except FileNotFoundError:
+        raise DataError(f"cannot read {path}: there is no such file") from None

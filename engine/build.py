@@ -9,8 +9,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from datasets import Split, create_dataset
 from datasets.clips import ClipDataset
-from datasets.extraction import read_preparation
-from datasets.frames import FrameReader
+from datasets.reader import Reader
 from engine import distributed
 from engine.batches import TrainingBatches, ValidationBatches
 from engine.checkpoint import BEST, load_checkpoint
@@ -82,22 +81,33 @@ def open_split(args: argparse.Namespace, spec: ArchSpec, parts: tuple[str, ...])
         args.split,
         spec.modality,
         resolve(args.settings, "datasets/settings"),
-        resolve(args.frames, f"datasets/{args.dataset}_frames"),
+        data_folder(args),
         parts,
+        spec.input.resize,
+        args.source,
     )
+
+
+def data_folder(args: argparse.Namespace) -> Path:
+    """The folder of frames, packs or videos: a given one, or the dataset's own."""
+    videos = resolve(None, f"datasets/{args.dataset}_videos")
+    frames = resolve(args.frames, f"datasets/{args.dataset}_frames")
+    return videos if args.frames is None and not frames.exists() and videos.exists() else frames
 
 
 def normalization(spec: ArchSpec) -> Normalize:
     return Normalize(spec.input.value_range, spec.input.mean, spec.input.std)
 
 
-def frame_reader(spec: ArchSpec, split: Split) -> FrameReader:
-    return FrameReader(split.frames, split.names, split.modality, spec.input.resize)
+def frame_reader(spec: ArchSpec, split: Split, scaled: bool = False) -> Reader:
+    """Reads the split's images as the architecture wants them, and says from where."""
+    print(f"reading {split.source}" + (", decoded at a fraction of its size" if scaled else ""))
+    return split.source.reader(spec.input.resize, scaled)
 
 
 def flow_bound(split: Split) -> float | None:
     """The displacement, in pixels, that its flow images reach to, where that is recorded."""
-    preparation = read_preparation(split.frames) if split.modality == "flow" else None
+    preparation = split.source.preparation() if split.modality == "flow" else None
     return preparation.bound if preparation else None
 
 
@@ -117,7 +127,7 @@ def build_training(args: argparse.Namespace) -> Training:
     model = create_model(spec.name, len(split.class_names))
     if not (args.resume or args.evaluate):  # a checkpoint brings all weights
         print(start_from_weights(model, args.weights, resolve(None, "weights")))
-    reader = frame_reader(spec, split)
+    reader = frame_reader(spec, split, args.scaled_decoding)
     size = spec.input.crop
     rule = choose_mirror_rule(args.flip, split)
     augment = Compose(MultiScaleCornerCrop(size), RandomHorizontalFlip(rule))

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from datasets import DataError
+from datasets.sources import SOURCES
 from engine import distributed
 from engine.checkpoint import CheckpointError
 from engine.flag_types import (
@@ -64,7 +65,19 @@ def data_parent() -> argparse.ArgumentParser:
     )
     data.add_argument("-s", "--split", type=positive, default=1, help="split number (%(default)s)")
     data.add_argument("--settings", type=path, help="folder of the lists (datasets/settings)")
-    data.add_argument("--frames", type=path, help="frame folders (datasets/<dataset>_frames)")
+    data.add_argument(
+        "--frames",
+        type=path,
+        help="frame folders, packs or videos (datasets/<dataset>_frames, else ..._videos)",
+    )
+    data.add_argument(
+        "--source", choices=SOURCES, help="which of them to read (what is there, in this order)"
+    )
+    data.add_argument(
+        "--scaled-decoding",
+        action="store_true",
+        help="decode JPEGs of twice the size or more at a fraction of it: faster, other pixels",
+    )
     data.add_argument(
         "-j", "--workers", type=non_negative, default=2, help="loader processes (%(default)s)"
     )

@@ -72,12 +72,18 @@ def _batch_logits(stream: Stream, batch: list[np.ndarray]) -> torch.Tensor:
     return stream.model(stream.normalize(clips)).float()
 
 
+def choose_batch_size(stream: Stream) -> int:
+    """Views at once: what fills a GPU, and on a CPU what fits into its caches and memory."""
+    return 10 if stream.device.type == "cuda" else 2
+
+
 def score_all(
     stream: Stream,
     choose: Callable[[int, int], list[np.ndarray]],
     ten_crop: bool,
     batch_size: int | None,
     workers: int,
+    scaled: bool = False,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """The scores of all test videos, float32 (videos, classes), and of each one's clips.
 
@@ -86,11 +92,10 @@ def score_all(
     A video that cannot be read is booked in `stream.unscored`; its scores are NaN, so it counts
     as wrong, and it has one clip, NaN as well.
     """
-    if batch_size is None:
-        batch_size = 10 if stream.device.type == "cuda" else 2
+    batch_size = batch_size or choose_batch_size(stream)
     rows = range(len(stream.split.val))[distributed.rank() :: distributed.world_size()]
     records = [stream.split.val[row] for row in rows]
-    reader = frame_reader(stream.spec, stream.split)
+    reader = frame_reader(stream.spec, stream.split, scaled)
     loader = DataLoader(
         VideoDataset(records, reader, stream.spec.frames, choose),
         batch_size=None,
@@ -138,7 +143,12 @@ def _test_stream(
     """Scores a stream's videos, in its list's order, and prints the summary that it returns."""
     start = time.perf_counter()
     scores, clip_scores = score_all(
-        stream, CLIP_RULES[clip_rule], args.ten_crop, args.batch_size, args.workers
+        stream,
+        CLIP_RULES[clip_rule],
+        args.ten_crop,
+        args.batch_size,
+        args.workers,
+        args.scaled_decoding,
     )
     summary = summarize_scores(scores, _labels(stream), time.perf_counter() - start)
     print_summary(stream.spec.name, summary)

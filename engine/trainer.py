@@ -11,6 +11,7 @@ from engine.build import Training
 from engine.checkpoint import LAST, load_checkpoint, make_checkpoint
 from engine.finetuning import freeze, parameter_groups
 from engine.learner import Learner
+from engine.loading_advice import LoadingAdvice
 from engine.loop import train_one_epoch, validate
 from engine.metrics import PassResult
 from engine.plots import plot_curves
@@ -68,6 +69,7 @@ class Trainer:
         self.best = {"best_prec1": -1.0, "best_loss": float("inf"), "best_ema": -1.0}
         self.steps_left = args.max_steps
         self.saver = Saver(training.folder, args.keep)
+        self.advice = LoadingAdvice(training, args.workers, args.scaled_decoding)
         self.interrupted: dict | None = None  # the progress of an epoch that was cut
         self.random_states: list = []  # of every process, then
         self.last_step: StepState | None = None
@@ -172,6 +174,7 @@ class Trainer:
             result,
             self._after_step,
         )
+        self.advice.look(train, whole_epoch=True)
         if self.steps_left is not None:
             self.steps_left -= train.steps - steps_before
         distributed.share_buffers(training.model)
@@ -211,6 +214,7 @@ class Trainer:
     def _after_step(self, result: PassResult) -> None:
         self.signals.notice_dead_workers_at_the_next_batch()
         self.last_step = StepState(self.training.model, result)
+        self.advice.look(result)
         if self.args.save_steps and result.steps % self.args.save_steps == 0:
             self._save_last(result)
         self._answer_signals(result)

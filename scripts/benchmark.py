@@ -1,6 +1,9 @@
 """Measures parts of this project on the machine it runs on.
 
-    python scripts/benchmark.py flow --engines dis tvl1 tvl1-torch --device cuda
+    python scripts/benchmark.py loader      # clips/s of each source, beside the bare JPEG decoder
+    python scripts/benchmark.py test        # a ten-crop test, beside its bare forward passes
+    python scripts/benchmark.py flow        # engines' errors on known motion, and their speed
+    python scripts/benchmark.py agreement VIDEO ...   # TV-L1 in PyTorch beside OpenCV's
 
 `python scripts/benchmark.py NAME --help` shows a benchmark's flags.
 """
@@ -12,10 +15,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine.cli import run  # noqa: E402
-from scripts.benchmarks import agreement, flow  # noqa: E402
+from scripts.benchmarks import agreement, flow, loader, test  # noqa: E402
 
 # name -> module with add_flags(parser) and main(args) -> exit code; its docstring is the help
-BENCHMARKS = {"flow": flow, "agreement": agreement}
+BENCHMARKS = {"loader": loader, "test": test, "flow": flow, "agreement": agreement}
 
 
 def main(argv: list[str] | None = None) -> int:

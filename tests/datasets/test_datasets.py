@@ -7,9 +7,15 @@ import torch
 from datasets import DataError, create_dataset
 from datasets.clips import ClipDataset, VideoDataset
 from datasets.frames import FrameReader
-from datasets.sampling import multi_clip
+from datasets.sampling import clip_frames, multi_clip, random_offsets
 from tests.conftest import TinyDataset
-from video_transforms import CenterCrop, MultiScaleCornerCrop
+from video_transforms import (
+    PLAIN,
+    CenterCrop,
+    Compose,
+    MultiScaleCornerCrop,
+    RandomHorizontalFlip,
+)
 
 
 @pytest.fixture
@@ -83,6 +89,18 @@ def test_items_are_uint8_clips(toy):
     reader = data.reader
     expected = reader.read(data.records[1], np.arange(13, 29))  # (39 - 16 + 1) // 2 = 12
     assert np.array_equal(clip[0].numpy(), CenterCrop(56)(expected))
+
+
+def test_clips_read_in_parts_are_transformed_alike(toy):
+    transform = Compose(MultiScaleCornerCrop(56), RandomHorizontalFlip(PLAIN))
+    data = clips_of(toy, True, transform, segments=2)
+    for index in range(4):  # of 40 frames, and of 3 that are repeated
+        rng = np.random.default_rng((0, 0, index))
+        count = data.records[index].count
+        offsets = random_offsets(count, 16, 2, rng)
+        numbers = np.concatenate([clip_frames(offset, count, 16) for offset in offsets])
+        expected = transform(data.reader.read(data.records[index], numbers), rng)
+        assert np.array_equal(data[index][0].flatten(0, 1).numpy(), expected)
 
 
 def test_segments_share_their_crop(toy):

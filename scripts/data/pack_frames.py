@@ -1,0 +1,119 @@
+"""Frame folders -> one indexed file for each modality, that loads several times as fast.
+
+    python scripts/data/pack_frames.py --dataset NAME --size 170x128  # for the 112-pixel networks
+    python scripts/data/pack_frames.py --dataset NAME --size 340x256  # for the 224-pixel networks
+    python scripts/data/pack_frames.py --dataset NAME --verify
+
+Images of that size keep their very bytes, and clips from the pack are the folders' to the bit.
+Others are resized as the loader resizes them and encoded again at --quality; --size original
+keeps all as they are. The pack lies beside the frame folders, and training and tests find it
+there by themselves. Stopped or killed, it goes on where it was when it is run again.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from datasets import DATASETS, DataError, DatasetSpec  # noqa: E402
+from datasets.packed import damaged_videos, pack_name  # noqa: E402
+from datasets.packing import Packing, find_folders, pack  # noqa: E402
+from engine.cli import positive, resolve, run  # noqa: E402
+
+MODALITIES = ("rgb", "flow")
+
+
+def image_size(text: str) -> tuple[int, int] | None:
+    """argparse type: WIDTHxHEIGHT, or "original" (None)."""
+    if text == "original":
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"must be like 170x128, or original, not {text}")
+    return int(match[1]), int(match[2])
+
+
+def jpeg_quality(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"must be 1..100, not {text}")
+    return value
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--dataset", "-d", required=True, help="name of the dataset")
+    add("--frames", type=Path, help="frame folders (datasets/<dataset>_frames)")
+    add("--to", type=Path, metavar="DIR", help="where packs go (the frames folder)")
+    add("--modality", choices=MODALITIES, help="(both, those that are there)")
+    add("--size", type=image_size, default=(170, 128), help="WxH or original (170x128)")
+    add("--quality", type=jpeg_quality, default=95, help="of resized images (%(default)s)")
+    add("--leave-out-bad", action="store_true", help="finish without videos that are unreadable")
+    add("--verify", action="store_true", help="only read finished packs back and compare checksums")
+    add("-j", "--workers", type=positive, default=2, help="threads (%(default)s)")
+    return parser.parse_args(argv)
+
+
+def pack_modality(packing: Packing, args: argparse.Namespace, report: Callable[[str], None]) -> int:
+    """Packs one modality; returns the exit code."""
+    about, failures = pack(packing, args.workers, args.leave_out_bad, _bar(packing.modality))
+    for folder, reason in failures.items():
+        report(f"not packed: {folder}: {reason}")
+    if about is None:
+        report(
+            f"{len(failures)} videos cannot be packed, the others are: mend them and run this "
+            "again, or finish without them by --leave-out-bad"
+        )
+        return 1
+    report(
+        f"{packing.path}: {about.videos} videos, {about.images} images, "
+        f"{about.size_bytes / 1e6:.1f} MB, read back and whole"
+    )
+    return 1 if failures else 0
+
+
+def verify(path: Path, report: Callable[[str], None]) -> int:
+    """Reads a pack back; returns the exit code."""
+    bad = damaged_videos(path, _bar("verify"))
+    for folder in bad:
+        report(f"damaged: '{folder}' in {path}")
+    report(f"{path}: " + (f"{len(bad)} videos are damaged; pack again" if bad else "whole"))
+    return 1 if bad else 0
+
+
+def _bar(title: str) -> Callable[[list], Iterable]:
+    return partial(tqdm, desc=title, unit="video", dynamic_ncols=True, disable=None)
+
+
+def main(argv: list[str] | None = None, report: Callable[[str], None] = print) -> int:
+    args = parse_args(argv)
+    frames = resolve(args.frames, f"datasets/{args.dataset}_frames")
+    target = args.to.expanduser().resolve() if args.to else frames
+    names = DATASETS.get(args.dataset, DatasetSpec()).names
+    asked = [args.modality] if args.modality else MODALITIES
+    codes = []
+    for modality in asked:
+        if args.verify:
+            path = target / pack_name(modality, args.size)
+            if path.exists():
+                codes.append(verify(path, report))
+        elif args.modality or find_folders(frames, names, modality):
+            packing = Packing(frames, names, modality, args.size, args.quality, target)
+            codes.append(pack_modality(packing, args, report))
+    if not codes:
+        what = f"packs {pack_name('*', args.size)}" if args.verify else "frame folders"
+        raise DataError(f"no {what} in {target if args.verify else frames}; give --frames")
+    return max(codes)
+
+
+if __name__ == "__main__":
+    run(main)
