@@ -6,7 +6,7 @@ of each video or, deep, all. Checks are functions that yield findings.
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from datasets.extraction import read_preparation
 __all__ = ["Case", "Finding", "check_lists", "examine", "open_case"]
 
 MODALITIES = ("rgb", "flow")
+LISTERS = 8  # threads: network disks take their time to answer
 Progress = Callable[[Iterable[Look], int], Iterable[Look]]
 
 
@@ -68,7 +69,10 @@ def open_case(
     if number is None:
         number = 1 + max((record.label for record in records), default=0)
     surveyor = Surveyor(spec.names)
-    folders = {f: surveyor.look(frames / f) for f in dict.fromkeys(r.folder for r in records)}
+    videos = list(dict.fromkeys(record.folder for record in records))
+    with ThreadPoolExecutor(LISTERS) as pool:
+        looks = pool.map(lambda video: surveyor.look(frames / video), videos)
+        folders = dict(zip(videos, looks, strict=True))
     mender = Mender(dataset, settings, frames)
     return Case(spec, class_names or number, lists, folders, modalities, mender)
 

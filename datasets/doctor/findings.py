@@ -96,3 +96,14 @@ def fold(findings: Sequence[Finding], most: int) -> list[str]:
         if len(found) > most:
             lines.append(f"  ... and {len(found) - most} more")
     return lines
+
+
+def summarize(findings: Sequence[Finding]) -> list[str]:
+    """A line for each kind: its first finding, and how many more there are."""
+    kinds: dict[str, list[Finding]] = defaultdict(list)
+    for finding in ordered(findings):
+        kinds[finding.kind].append(finding)
+    return [
+        f"{kind}: {found[0].message}" + (f" (and {len(found) - 1} more)" if found[1:] else "")
+        for kind, found in kinds.items()
+    ]

@@ -133,8 +133,9 @@ def _line_finding(kind: str, record: VideoRecord, message: str) -> Finding:
 
 def check_overlap(lists: Iterable[VideoList], mender: Mender) -> Iterator[Finding]:
     """Videos that are listed twice, or on both sides of a split."""
-    sides: dict[int, dict[str, dict[str, VideoRecord]]] = defaultdict(lambda: defaultdict(dict))
+    sides: dict[tuple[int, str], dict[str, list[VideoRecord]]] = {}
     for entry in lists:
+        side = sides.setdefault((entry.split, entry.part), defaultdict(list))
         seen: dict[str, VideoRecord] = {}
         for record in entry.records:
             if record.folder in seen:
@@ -142,16 +143,17 @@ def check_overlap(lists: Iterable[VideoList], mender: Mender) -> Iterator[Findin
                 message = f"{record.line}: '{record.folder}' is listed already, in {first}"
                 mend = mender.drop_line(record)
                 yield Finding("warning", "listed-twice", record.folder, message, mend)
-            seen.setdefault(record.folder, record)
-        for folder, record in seen.items():
-            sides[entry.split][entry.part].setdefault(folder, record)
-    for split, parts in sides.items():
-        for folder in sorted(parts["train"].keys() & parts["val"].keys()):
-            train, val = parts["train"][folder], parts["val"][folder]
+            else:
+                seen[record.folder] = record
+                side[record.folder].append(record)
+    for split in sorted({split for split, _ in sides}):
+        train, val = (sides.get((split, part), {}) for part in PART_NAMES)
+        for folder in sorted(train.keys() & val.keys()):
+            places = f"{train[folder][0].line} and {val[folder][0].line}"
             yield Finding(
                 "error",
                 "train-and-test",
                 folder,
-                f"'{folder}' trains and tests in split {split}: {train.line} and {val.line}",
-                mender.drop_line(train),
+                f"'{folder}' trains and tests in split {split}: {places}",
+                " && ".join(mender.drop_line(record) for record in train[folder]),
             )

@@ -116,12 +116,15 @@ class _Observer:
 
     def _judge_flow(self, images: flow.FlowRange, numbers: Sequence[int]) -> None:
         job = self.job
+        if 0 in job.folder.rgb:
+            return  # which frames the flow is between is anyone's guess
+        bound, engine = USUAL_BOUND, ""
+        if job.preparation:
+            bound, engine = job.preparation.bound, job.preparation.flow
         witness = None
         if images.is_suspect or job.deep:
-            witness = flow.compare(list(self._witnesses(numbers)))
-        bound = job.preparation.bound if job.preparation else USUAL_BOUND
-        engine = job.preparation.flow if job.preparation else ""
-        for severity, kind, message in flow.problems(images, witness, bound, engine):
+            witness = flow.compare(list(self._witnesses(numbers)), engine)
+        for severity, kind, message in flow.problems(images, witness, bound):
             self._note(severity, kind, message)
 
     def _witnesses(self, numbers: Sequence[int]) -> Iterator[tuple[np.ndarray, ...]]:

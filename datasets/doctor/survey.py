@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -49,6 +50,7 @@ class Surveyor:
             (names.flow_y, names.flow_suffixes),
         ]
         self._expected: dict[tuple[str, str], list[str]] = {}
+        self._lock = threading.Lock()  # folders may be listed by several threads
 
     def look(self, path: Path) -> Folder | None:
         """What lies in a folder, None if there is none."""
@@ -63,8 +65,9 @@ class Surveyor:
         prefix = pattern.split("{")[0]
         number = sum(file.startswith(prefix) for file in files)
         for suffix in suffixes:
-            known = self._expected.setdefault((pattern, suffix), [])
-            known += [pattern.format(n) + suffix for n in range(len(known) + 1, number + 1)]
+            with self._lock:
+                known = self._expected.setdefault((pattern, suffix), [])
+                known += [pattern.format(n) + suffix for n in range(len(known) + 1, number + 1)]
             if files.issuperset(known[:number]):
                 return range(1, number + 1)
         found = set()

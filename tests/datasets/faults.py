@@ -188,7 +188,8 @@ def label_too_large(patient, video):
 
 @fault
 def two_labels(patient, video):
-    patient.edit("flow", video, "{folder} {count} 1")
+    other = 0 if patient.line("flow", video).endswith(" 1") else 1
+    patient.edit("flow", video, f"{{folder}} {{count}} {other}")
     return "two-labels", video
 
 
