@@ -233,6 +233,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     split("--val-share", type=_part_of_all, default=0.3, help="of the videos (%(default)s)")
     split("--group", metavar="REGEX", default="$^", help="videos that match alike stay together")
     split("--seed", type=int, default=0, help="of the random split (%(default)s)")
+    split("--no-lists", action="store_true", help="only extract; make_lists.py writes the lists")
     return parser.parse_args(argv)
 
 
@@ -262,22 +263,27 @@ def main(argv: list[str] | None = None, report: Callable[[str], None] = print) -
     settings = resolve(args.settings, "datasets/settings") / args.dataset
     videos = read_csv(args.csv) if args.csv else find_videos(root)
     check_videos(root, videos)
-    parts = choose_split(args, videos)
+    parts = {} if args.no_lists else choose_split(args, videos)
     preparation = Preparation(args.width, args.height, args.quality, args.flow, args.bound)
     # Labels follow from all videos: they stay when a broken one is mended.
-    class_names = merge_class_names(settings / "classes.txt", videos)
-    warn_of_missing_classes(videos, parts, report)
+    if not args.no_lists:
+        class_names = merge_class_names(settings / "classes.txt", videos)
+        warn_of_missing_classes(videos, parts, report)
     start_preparation(frames, preparation)
     failures = prepare_all(root, videos, frames, preparation, args.workers)
     clean_up(frames)
     usable = [video for video in videos if video.path not in failures]
-    numbers = Counter(parts[video.path] for video in usable)
+    numbers = Counter(parts.get(video.path) for video in usable)
+    done = f"{len(usable)} videos in {frames} ({describe(preparation)})"
     try:
-        write_lists(settings, args.split, usable, parts, class_names, frames, preparation)
-        report(
-            f"{len(usable)} videos in {frames} ({describe(preparation)}); split {args.split}: "
-            f"{numbers['train']} for training, {numbers['val']} for testing, lists in {settings}"
-        )
+        if args.no_lists:
+            report(done)
+        else:
+            write_lists(settings, args.split, usable, parts, class_names, frames, preparation)
+            report(
+                f"{done}; split {args.split}: {numbers['train']} for training, "
+                f"{numbers['val']} for testing, lists in {settings}"
+            )
     finally:
         for path, reason in sorted(failures.items()):
             report(f"left out: {path}: {reason}")
