@@ -19,6 +19,7 @@ from datasets.frames import FrameNames
 from datasets.settings_file import DataError, VideoRecord
 
 SAMPLED = 32  # videos of a list whose image headers are read
+OF_FRAMES = ("width", "height", "quality")  # the settings of a preparation that RGB depends on
 PARTS = {"train": "training", "val": "validation"}
 
 
@@ -51,12 +52,8 @@ def _preparation(split: Split) -> dict | None:
     preparation = read_preparation(split.frames)
     if preparation is None:
         return None
-    of_flow = ("flow", "bound")
-    return {
-        key: value
-        for key, value in asdict(preparation).items()
-        if split.modality == "flow" or not key.startswith(of_flow)
-    }
+    settings = asdict(preparation)
+    return settings if split.modality == "flow" else {key: settings[key] for key in OF_FRAMES}
 
 
 def describe_list(records: Sequence[VideoRecord]) -> dict:

@@ -8,7 +8,10 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+import numpy as np
 
 from datasets import DatasetSpec, open_dataset
 from datasets.doctor.counts import (
@@ -17,7 +20,7 @@ from datasets.doctor.counts import (
     check_links,
     check_unlisted,
 )
-from datasets.doctor.duplicates import check_duplicates
+from datasets.doctor.duplicates import check_duplicates, thumbnail
 from datasets.doctor.findings import Finding, Mender, ordered
 from datasets.doctor.groups import check_groups
 from datasets.doctor.images import check_quality, check_sizes
@@ -122,13 +125,17 @@ def examine(
         findings += check_quality(qualities, modality, preparation, case.mender)
     for look in looks:
         findings += look.findings
-    findings += check_duplicates(
-        {look.video: look.hashes for look in looks},
-        case.lists,
-        case.folders,
-        lambda video, number: read_grey(frames, case.spec.names, video, number),
-    )
+    hashes = {look.video: look.hashes for look in looks}
+    findings += check_duplicates(hashes, case.lists, case.folders, _thumbnails(case))
     return ordered(findings)
+
+
+def _thumbnails(case: Case) -> Callable[[str, int], np.ndarray]:
+    @cache  # where a scene has many clips, each is compared many times
+    def read(video: str, number: int) -> np.ndarray:
+        return thumbnail(read_grey(case.mender.frames, case.spec.names, video, number))
+
+    return read
 
 
 def _look_at_all(case: Case, deep: bool, workers: int, progress: Progress) -> list[Look]:

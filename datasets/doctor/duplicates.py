@@ -14,13 +14,14 @@ import numpy as np
 from datasets.doctor.findings import Finding
 from datasets.doctor.lists import VideoList
 from datasets.doctor.survey import Folder
+from datasets.settings_file import DataError
 
 FRAMES = 5
 MOST_BITS = 0.15  # of all; a copy that was also trimmed at its end reaches 13 %
 MOST_GREY = 10.0  # of a block's mean difference
 THUMBNAIL, BLOCK = 32, 4  # pixels
 
-Reader = Callable[[str, int], np.ndarray]  # (video, frame number) -> grey uint8 (H, W)
+Reader = Callable[[str, int], np.ndarray]  # (video, frame number) -> its thumbnail
 
 
 def spread(numbers: Sequence[int], most: int) -> list[int]:
@@ -44,32 +45,30 @@ def similar_pairs(hashes: np.ndarray) -> Iterator[tuple[int, int]]:
             yield int(other), place
 
 
-def same_pictures(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> bool:
-    """Whether grey frames agree in every block."""
-    for a, b in zip(first, second, strict=True):
-        difference = np.abs(_thumbnail(a) - _thumbnail(b))
-        side = THUMBNAIL // BLOCK
-        if difference.reshape(side, BLOCK, side, BLOCK).mean(axis=(1, 3)).max() > MOST_GREY:
-            return False
-    return True
-
-
-def _thumbnail(frame: np.ndarray) -> np.ndarray:
+def thumbnail(frame: np.ndarray) -> np.ndarray:
+    """What of a grey frame is compared: float32 (THUMBNAIL, THUMBNAIL)."""
     size = (THUMBNAIL, THUMBNAIL)
     return cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def same_pictures(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> bool:
+    """Whether thumbnails agree in every block."""
+    side = THUMBNAIL // BLOCK
+    differences = np.abs(np.stack(first) - np.stack(second))
+    blocks = differences.reshape(-1, side, BLOCK, side, BLOCK).mean(axis=(2, 4))
+    return bool(blocks.max() <= MOST_GREY)
 
 
 def are_duplicates(a: str, b: str, folders: Mapping[str, Folder], read: Reader) -> bool:
     """Whether two videos show the same, from first to last frame or up to where one ends."""
     first, second = folders[a].rgb, folders[b].rgb
-    common = min(first, second, key=len)
     ways = [(spread(first, FRAMES), spread(second, FRAMES))]
     if len(first) != len(second):
-        ways.append((spread(common, FRAMES),) * 2)
-    return any(
-        len(i) == len(j) and same_pictures([read(a, n) for n in i], [read(b, n) for n in j])
-        for i, j in ways
-    )
+        ways.append((spread(min(first, second, key=len), FRAMES),) * 2)
+    try:
+        return any(same_pictures([read(a, n) for n in i], [read(b, n) for n in j]) for i, j in ways)
+    except DataError:
+        return False  # an unreadable frame is another finding
 
 
 def check_duplicates(
@@ -78,7 +77,12 @@ def check_duplicates(
     folders: Mapping[str, Folder],
     read: Reader,
 ) -> Iterator[Finding]:
-    """Each video that shows what another one shows."""
+    """Each video that shows what another one shows.
+
+    Args:
+        hashes: video -> those of its frames; one of fewer than FRAMES is not compared.
+        read: gives thumbnails of frames; raises DataError for one that cannot be read.
+    """
     videos = [video for video, found in hashes.items() if len(found) == FRAMES]
     if not videos:
         return

@@ -9,6 +9,8 @@ from pathlib import Path
 from datasets.settings_file import VideoRecord
 
 SEVERITIES = ("error", "warning", "info")
+# Errors that make a test's numbers wrong, though nothing fails: one may want to overfit.
+LEAKS = ("train-and-test", "group-split", "duplicate")
 
 
 @dataclass(frozen=True)

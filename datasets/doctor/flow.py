@@ -15,6 +15,7 @@ CENTRE = 127.5  # 0 pixels is stored as 128 here and as 127 by others
 CENTRE_TOLERANCE = 4.0  # grey levels; sound videos of four engines: below 0.6
 EXTREME = 6  # grey levels that JPEG moves an image's minimum or maximum by
 MOVING = 1.0  # pixels
+SMALLEST = 16  # pixels; DIS refuses less
 PIXELS = 5000  # of a pair to compare, about
 ENOUGH = 300  # of all that must move
 # Stored over computed displacement. On real videos an engine agrees with itself to 2 %, and others
@@ -129,13 +130,15 @@ def compare(pairs: Sequence[tuple[np.ndarray, ...]], recorded: str) -> Compariso
     """Compares (first frame, second frame, x image, y image) pairs, all grey uint8 (H, W).
 
     `recorded` is the engine that the flow was made with, "" if unknown. Frames of another size
-    than the flow are resized to it. None if there are no pairs.
+    than the flow are resized to it. None if there are no pairs, or too small ones.
     """
     same = recorded in ENGINES
     engine = ENGINES[recorded if same else "dis"]()
     stored, computed = [], []
     to_scale = True
     for *frames, x, y in pairs:
+        if min(x.shape) < SMALLEST:
+            return None
         to_scale &= all(frame.shape == x.shape for frame in frames)
         flow = engine.calc(*(cv2.resize(frame, x.shape[::-1]) for frame in frames), None)
         step = max(1, round((x.size / PIXELS) ** 0.5))

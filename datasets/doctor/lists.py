@@ -43,10 +43,10 @@ def read_lists(folder: Path, split: int | None, modalities: Sequence[str]) -> li
         records, bad = _read(path)
         lists.append(VideoList(path, match[1], match[2], int(match[3]), tuple(records), tuple(bad)))
     if not lists:
-        wanted = "" if split is None else f" of split {split}"
+        wanted = "*" if split is None else split
         raise DataError(
-            f"no lists{wanted} in {folder}; make them with scripts/data/make_lists.py or "
-            "prepare_videos.py"
+            f"no list {folder}/{{train,val}}_{{{','.join(modalities)}}}_split{wanted}.txt; make it "
+            "with scripts/data/make_lists.py or prepare_videos.py"
         )
     return lists
 
