@@ -23,15 +23,18 @@ class DatasetSpec:
         num_classes: None where the lists or a classes.txt tell.
         names: file names of the images.
         mirrored: whether a video's mirror image is one of the same class.
+        complete: whether every video has its place in some list.
     """
 
     num_classes: int | None = None
     names: FrameNames = field(default_factory=FrameNames)
     mirrored: bool = True
+    complete: bool = True
 
 
 DATASETS = {
-    "hmdb51": DatasetSpec(hmdb51.NUM_CLASSES, hmdb51.NAMES),
+    # Each official split leaves videos out.
+    "hmdb51": DatasetSpec(hmdb51.NUM_CLASSES, hmdb51.NAMES, complete=False),
     "ucf101": DatasetSpec(ucf101.NUM_CLASSES, ucf101.NAMES),
     "motions": DatasetSpec(mirrored=False),  # left to right is not right to left
 }
@@ -87,18 +90,8 @@ def create_dataset(
 
     Raises DataError, naming file and line, for whatever is wrong with lists or frames.
     """
-    spec = DATASETS.get(dataset, DatasetSpec())
+    spec, class_names, num_classes = open_dataset(dataset, settings, frames)
     folder = settings / dataset
-    if not folder.is_dir():
-        known = sorted(path.name for path in settings.glob("*") if path.is_dir())
-        raise DataError(
-            f"no lists for the dataset '{dataset}': there is no folder {folder} "
-            f"(datasets with lists there: {', '.join(known) or 'none'})"
-        )
-    if not frames.is_dir():
-        raise DataError(f"no frames of '{dataset}': there is no folder {frames}; give --frames")
-    class_names = read_class_names(folder / "classes.txt")
-    num_classes = _num_classes(spec, class_names, folder)
     lists = {}
     for part in ("train", "val"):
         path = folder / f"{part}_{modality}_split{split}.txt"
@@ -121,6 +114,27 @@ def create_dataset(
         source=chosen,
         mirrored=spec.mirrored,
     )
+
+
+def open_dataset(
+    dataset: str, settings: Path, frames: Path
+) -> tuple[DatasetSpec, list[str] | None, int | None]:
+    """What is known of a dataset without its lists: its row, class names and number of classes.
+
+    Raises DataError if the folder of its lists or that of its frames is missing.
+    """
+    spec = DATASETS.get(dataset, DatasetSpec())
+    folder = settings / dataset
+    if not folder.is_dir():
+        known = sorted(path.name for path in settings.glob("*") if path.is_dir())
+        raise DataError(
+            f"no lists for the dataset '{dataset}': there is no folder {folder} "
+            f"(datasets with lists there: {', '.join(known) or 'none'})"
+        )
+    if not frames.is_dir():
+        raise DataError(f"no frames of '{dataset}': there is no folder {frames}; give --frames")
+    class_names = read_class_names(folder / "classes.txt")
+    return spec, class_names, _num_classes(spec, class_names, folder)
 
 
 def unnamed_classes(number: int) -> list[str]:

@@ -42,16 +42,22 @@ def read_list(path: Path, num_classes: int | None = None) -> list[VideoRecord]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {error}") from None
     records = [
-        _parse_line(line, f"{path}:{number}", num_classes)
+        parse_line(line, f"{path}:{number}")
         for number, line in enumerate(text.splitlines(), 1)
         if line.strip()
     ]
     if not records:
         raise DataError(f"the list {path} is empty")
+    for record in records:
+        _check_label(record, num_classes)
     return records
 
 
-def _parse_line(line: str, where: str, num_classes: int | None) -> VideoRecord:
+def parse_line(line: str, where: str) -> VideoRecord:
+    """The record of a list line; its label may still be none of the classes.
+
+    `where` is "file:line". Raises DataError for all else that `read_list` refuses.
+    """
     parts = line.strip().rsplit(maxsplit=2)
     if len(parts) != 3:
         raise DataError(f"{where}: expected 'folder count label', got '{line.strip()}'")
@@ -66,10 +72,15 @@ def _parse_line(line: str, where: str, num_classes: int | None) -> VideoRecord:
         raise DataError(f"{where}: the folder '{folder}' lies outside the dataset's frames")
     if count < 1:
         raise DataError(f"{where}: the count of '{folder}' must be at least 1, not {count}")
-    if label < 0 or (num_classes is not None and label >= num_classes):
-        allowed = "0 or more" if num_classes is None else f"0..{num_classes - 1}"
-        raise DataError(f"{where}: the label of '{folder}' must be {allowed}, not {label}")
     return VideoRecord(folder, count, label, where)
+
+
+def _check_label(record: VideoRecord, num_classes: int | None) -> None:
+    if record.label < 0 or (num_classes is not None and record.label >= num_classes):
+        allowed = "0 or more" if num_classes is None else f"0..{num_classes - 1}"
+        raise DataError(
+            f"{record.line}: the label of '{record.folder}' must be {allowed}, not {record.label}"
+        )
 
 
 def write_list(path: Path, rows: Sequence[tuple[str, int, int]]) -> None:

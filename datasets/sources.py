@@ -56,6 +56,15 @@ class Source:
             return Preparation(**recorded) if recorded else None
         return read_preparation(self.root)
 
+    def altered(self) -> str | None:
+        """How its images differ from the extracted ones, None if they do not."""
+        if self.kind == VIDEOS:
+            return "decoded from video files"
+        about = open_pack(self.pack).about if self.kind == PACKED else None
+        if about is None or not about.size:
+            return None
+        return f"packed at {about.size[0]}x{about.size[1]}, quality {about.quality}"
+
     def reader(self, size: tuple[int, int], scaled: bool = False) -> Reader:
         """Reads at (width, height) `size`; `scaled`: see `JpegReader`."""
         if self.kind == FOLDERS:

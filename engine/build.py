@@ -9,11 +9,15 @@ from torch.utils.data import DataLoader, Sampler
 
 from datasets import Split, create_dataset
 from datasets.clips import ClipDataset
+from datasets.fingerprint import describe, fingerprint
+from datasets.packed import pack_name
 from datasets.reader import Reader
+from datasets.sources import PACKED, VIDEOS
 from engine import distributed
 from engine.batches import TrainingBatches, ValidationBatches
 from engine.checkpoint import BEST, load_checkpoint
 from engine.cli import choose_device, resolve
+from engine.data_check import check_before_training, warn_of_other_data
 from engine.finetuning import prepare_model
 from engine.signals import ignore_in_worker
 from engine.weights import start_from_weights
@@ -43,6 +47,7 @@ class Training:
     val_loader: DataLoader
     mirror_rule: str
     folder: Path
+    fingerprint: dict
 
     def about(self) -> dict:
         """What a checkpoint says about its data."""
@@ -52,6 +57,7 @@ class Training:
             "class_names": self.split.class_names,
             "flow_bound": flow_bound(self.split),
             "mirror": self.mirror_rule,
+            "fingerprint": self.fingerprint,
         }
 
 
@@ -95,6 +101,15 @@ def data_folder(args: argparse.Namespace) -> Path:
     return videos if args.frames is None and not frames.exists() and videos.exists() else frames
 
 
+def reads_folders(args: argparse.Namespace, spec: ArchSpec) -> bool:
+    """Whether images come from frame folders, as far as can be told before the lists are read."""
+    root = data_folder(args)
+    packs = [root / pack_name(spec.modality, size) for size in (spec.input.resize, None)]
+    packed = args.source == PACKED or args.source is None and any(p.exists() for p in packs)
+    videos = args.source == VIDEOS or args.frames is None and root.name.endswith("_videos")
+    return not packed and not videos
+
+
 def normalization(spec: ArchSpec) -> Normalize:
     return Normalize(spec.input.value_range, spec.input.mean, spec.input.std)
 
@@ -122,7 +137,11 @@ def build_training(args: argparse.Namespace) -> Training:
     """Checks everything that the arguments name, in the order of its cost, and builds it."""
     spec = get_arch(args.arch)
     device = choose_device(args.device)
+    if not args.skip_doctor and reads_folders(args, spec):
+        check_before_training(args, spec, data_folder(args))
     split = open_split(args, spec, ("train", "val"))
+    data = fingerprint(split)
+    print(describe(data))
     torch.manual_seed(args.seed)
     model = create_model(spec.name, len(split.class_names))
     if not (args.resume or args.evaluate):  # a checkpoint brings all weights
@@ -154,6 +173,7 @@ def build_training(args: argparse.Namespace) -> Training:
         val_loader=_loader(val, val_batches, args.workers, device),
         mirror_rule=rule,
         folder=run_folder(args.output, args.dataset, spec.name, args.split),
+        fingerprint=data,
     )
 
 
@@ -186,6 +206,7 @@ def build_stream(args: argparse.Namespace, arch: str, checkpoint: Path | None) -
                 f"warning: {checkpoint} was trained on {key} {content[key]} and is tested on {key} "
                 f"{asked}; videos that it has seen may be in the test"
             )
+    warn_of_other_data(content, fingerprint(split), checkpoint, ("val",))
     return Stream(
         spec=spec,
         split=split,

@@ -9,6 +9,7 @@ from engine import distributed
 from engine.build import Training, build_training, run_folder
 from engine.checkpoint import BEST, LAST, load_checkpoint
 from engine.cli import resolve
+from engine.data_check import warn_of_other_data
 from engine.learner import Learner
 from engine.loop import validate
 from engine.report import LOG_FILE, Progress
@@ -61,7 +62,8 @@ def _end_by_a_death(error: RuntimeError, trainer: Trainer) -> int:
 
 
 def _evaluate(training: Training, learner: Learner, path: Path, args: argparse.Namespace) -> int:
-    load_checkpoint(path, training.spec, training.model, training.split.class_names)
+    content = load_checkpoint(path, training.spec, training.model, training.split.class_names)
+    warn_of_other_data(content, training.fingerprint, path, ("val",))
     progress = Progress("validation", args.print_freq)
     val = validate(learner, training.model, training.val_loader, progress)
     print(

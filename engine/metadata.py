@@ -75,6 +75,7 @@ EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "class_names": ("a list of names", _is_names),
     "input": ("a table of names", _is_named),
     "flags": ("a table of names", _is_named),
+    "fingerprint": ("a fingerprint of data", _is_named),
     "mirror": ("a mirror rule", lambda value: value in (PLAIN, INVERTED, NONE)),
     "flow_bound": ("a number or nothing", lambda value: value is None or _is_finite(value)),
     "optimizer": ("an optimizer's state", _is_named),

@@ -9,6 +9,7 @@ import torch
 from engine import distributed
 from engine.build import Training
 from engine.checkpoint import LAST, load_checkpoint, make_checkpoint
+from engine.data_check import warn_of_other_data
 from engine.finetuning import freeze, parameter_groups
 from engine.learner import Learner
 from engine.loading_advice import LoadingAdvice
@@ -78,6 +79,7 @@ class Trainer:
         """Continues from a checkpoint; a file of the reference implementation serves as well."""
         training = self.training
         content = load_checkpoint(path, training.spec, training.model, training.split.class_names)
+        warn_of_other_data(content, training.fingerprint, path, ("train", "val"))
         restore_optimization(path, content, self.learner, self.schedule, self.args)
         self.epoch = self.epoch or content.get("epoch", 0)
         distributed.wait_for_all()  # everyone has read, now files may be renamed

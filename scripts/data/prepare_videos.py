@@ -88,12 +88,12 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
     root = args.videos.expanduser().resolve()
     videos = read_csv(args.csv) if args.csv else find_videos(root)
     check_videos(root, videos)
-    parts = choose_split(args, videos)
+    parts = {} if args.no_lists else choose_split(args, videos)
     size = args.width or Preparation.width, args.height or Preparation.height
     preparation = Preparation(*size, args.quality, args.flow, args.bound)
     # Labels follow from all videos: they stay when a broken one is mended.
-    class_names = merge_class_names(settings / "classes.txt", videos)
-    if not args.shard:
+    class_names = [] if args.no_lists else merge_class_names(settings / "classes.txt", videos)
+    if not (args.shard or args.no_lists):
         warn_of_missing_classes(videos, parts, report)
     device = prepare_engine(args)
     start_preparation(frames, preparation)
@@ -104,11 +104,15 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
         return 1 if failures else 0
     clean_up(frames)
     usable = [video for video in videos if video.path not in failures]
-    numbers = Counter(parts[video.path] for video in usable)
+    numbers = Counter(parts.get(video.path) for video in usable)
+    done = f"{len(usable)} videos in {frames} ({describe(preparation)})"
     try:
+        if args.no_lists:
+            report(done)
+            return 1 if failures else 0
         write_lists(settings, args.split, usable, parts, class_names, frames, preparation)
         report(
-            f"{len(usable)} videos in {frames} ({describe(preparation)}); split {args.split}: "
+            f"{done}; split {args.split}: "
             f"{numbers['train']} for training, {numbers['val']} for testing, lists in {settings}"
         )
     finally:
@@ -197,6 +201,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     split("--val-share", type=_part_of_all, default=0.3, help="of the videos (%(default)s)")
     split("--group", metavar="REGEX", default="$^", help="videos that match alike stay together")
     split("--seed", type=int, default=0, help="of the random split (%(default)s)")
+    split("--no-lists", action="store_true", help="only extract; make_lists.py writes the lists")
     return parser.parse_args(argv)
 
 

@@ -18,15 +18,15 @@ from datasets import create_dataset, flow_raft
 from datasets.flow import create_flow, encode_flow
 from datasets.settings_file import DataError
 from engine.cli import UsageError
-from scripts.data import make_lists, make_motions, prepare_videos
+from scripts.data import doctor, make_lists, make_motions, prepare_videos
 from tests.conftest import ROOT, SHARED, needs_videos
 
 SIZE = ["--width", "48", "--height", "32", "--workers", "2"]
 
 
-def write_video(path: Path, frames: int) -> None:
+def write_video(path: Path, frames: int, seed: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(frames).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    noise = np.random.default_rng((frames, seed)).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -470,3 +470,71 @@ def test_motions_differ_in_motion_and_order_alone():
     np.testing.assert_allclose(np.sort(np.diff(up)), np.sort(np.diff(down)), atol=1e-9)
     moving = np.flatnonzero(np.diff(up))
     assert max(np.diff(moving)) > 5  # longer than a token's five frames
+
+
+def write_hmdb51(root: Path) -> tuple[Path, Path]:
+    """The unpacked archives: a folder a class, and `<class>_test_split<k>.txt` with 0, 1 or 2."""
+    videos, splits = root / "hmdb51_org", root / "testTrainMulti_7030_splits"
+    splits.mkdir(parents=True)
+    for number in range(51):
+        name = f"class_{number:02d}"
+        clips = [
+            f"April_09_{name}_u_nm_np1_ba_goo_0.avi",
+            f"#4_How_To_[NEW]_(1)!!_{name}_f_cm_np1_le_med_{number}.avi",
+            f"left_out_{name}_h_nm_np2_fr_bad_3.avi",
+        ]
+        for place, clip in enumerate(clips):
+            write_video(videos / name / clip, 6, 3 * number + place)
+        for split in (1, 2, 3):
+            marks = ("1", "2", "0") if split != 2 else ("2", "1", "0")
+            lines = [f"{clip} {mark} " for clip, mark in zip(clips, marks, strict=True)]
+            (splits / f"{name}_test_split{split}.txt").write_text("\n".join(lines) + "\n")
+    return videos, splits
+
+
+def write_ucf101(root: Path) -> tuple[Path, Path]:
+    """The unpacked archives: UCF-101/<Class>/v_<Class>_g01_c01.avi, and lists of such paths."""
+    videos, splits = root / "UCF-101", root / "ucfTrainTestlist"
+    splits.mkdir(parents=True)
+    names = ["HandstandPushups", *(f"Class{number:03d}" for number in range(100))]
+    lists: dict[str, list[str]] = {}
+    for number, name in enumerate(names, 1):
+        # In the archive, this one class's files are spelled otherwise than its folder.
+        spelled = name.replace("Handstand", "HandStand")
+        for group in (1, 8):
+            clip = f"{name}/v_{spelled}_g{group:02d}_c01.avi"
+            write_video(videos / clip, 6, 10 * number + group)
+            for split in (1, 2, 3):
+                tests = group == (1 if split == 1 else 8)
+                line = clip if tests else f"{clip} {number}"
+                lists.setdefault(f"{'test' if tests else 'train'}list0{split}", []).append(line)
+    for name, lines in lists.items():
+        (splits / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    index = "".join(f"{number} {name}\n" for number, name in enumerate(names, 1))
+    (splits / "classInd.txt").write_text(index)
+    return videos, splits
+
+
+@pytest.mark.parametrize(
+    ("dataset", "write", "kinds"),
+    [("hmdb51", write_hmdb51, {"not-listed"}), ("ucf101", write_ucf101, set())],
+)
+def test_from_the_official_archives_to_a_clean_report(tmp_path, dataset, write, kinds):
+    videos, splits = write(tmp_path)
+    places = ["--frames", str(tmp_path / "frames"), "--settings", str(tmp_path / "settings")]
+    printed: list[str] = []
+    prepare = [str(videos), "--dataset", dataset, "--no-lists", *SIZE, *places]
+    assert prepare_videos.main(prepare, printed.append) == 0
+    assert "lists" not in printed[0] and not (tmp_path / "settings").exists()
+    assert make_lists.main([dataset, str(splits), *places]) == 0
+    lists = tmp_path / "settings" / dataset
+    assert len(list(lists.glob("*_split*.txt"))) == 12
+    for split in (1, 2, 3):
+        for modality in ("rgb", "flow"):
+            opened = create_dataset(dataset, split, modality, lists.parent, tmp_path / "frames")
+            assert len(opened.train) == len(opened.val) == len(opened.class_names)
+    report = tmp_path / "report.json"
+    arguments = ["-d", dataset, *places, "--json", str(report)]
+    assert doctor.main(arguments, printed.append) == 0
+    findings = json.loads(report.read_text())["findings"]
+    assert {(f["severity"], f["kind"]) for f in findings} == {("info", kind) for kind in kinds}

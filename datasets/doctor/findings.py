@@ -1,0 +1,111 @@
+"""What the doctor found: one fault of one video (or of the whole dataset), and what mends it."""
+
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.settings_file import VideoRecord
+
+SEVERITIES = ("error", "warning", "info")
+# Errors that make a test's numbers wrong, though nothing fails: one may want to overfit.
+LEAKS = ("train-and-test", "group-split", "duplicate")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault.
+
+    Attributes:
+        severity: "error" (numbers would be wrong, or reading would fail), "warning" (probably
+            not what you want), "info" (a convention that was recognised).
+        kind: a short name, the same for all faults of the kind; docs/DATA.md explains each.
+        video: its frame folder, "" where it is about the whole dataset.
+        message: what is wrong, with list line or file.
+        mend: the command that mends it, or what to do.
+    """
+
+    severity: str
+    kind: str
+    video: str
+    message: str
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Mender:
+    """Spells the commands that mend a dataset."""
+
+    dataset: str
+    settings: Path
+    frames: Path
+
+    @property
+    def prepare(self) -> str:
+        """Extracts what is not finished, and writes the lists from what is there."""
+        return (
+            f"python scripts/data/prepare_videos.py VIDEOS --dataset {shlex.quote(self.dataset)} "
+            f"--settings {shlex.quote(str(self.settings))} --frames {shlex.quote(str(self.frames))}"
+            " (and the flags of the first time)"
+        )
+
+    def extract_again(self, video: str) -> str:
+        return f"rm -r {shlex.quote(str(self.frames / video))} && {self.prepare}"
+
+    def set_count(self, record: VideoRecord, count: int) -> str:
+        """Corrects a list line in place."""
+        return self._substitute(record, f"{record.folder} {count} {record.label}")
+
+    def drop_line(self, record: VideoRecord) -> str:
+        """Empties a list line; the numbers of the others stay."""
+        return self._substitute(record, "")
+
+    @staticmethod
+    def _substitute(record: VideoRecord, text: str) -> str:
+        file, _, number = record.line.rpartition(":")
+        escaped = text.replace("\\", "\\\\").replace("&", "\\&").replace("|", "\\|")
+        return f"sed -i {shlex.quote(f'{number}s|.*|{escaped}|')} {shlex.quote(file)}"
+
+
+def ordered(findings: Iterable[Finding]) -> list[Finding]:
+    """The worst first; each once, however many lists showed it."""
+    unique = dict.fromkeys(findings)
+    return sorted(unique, key=lambda f: (SEVERITIES.index(f.severity), f.kind, f.video))
+
+
+def count(findings: Iterable[Finding]) -> dict[str, int]:
+    """Severity -> number of findings."""
+    numbers = dict.fromkeys(SEVERITIES, 0)
+    for finding in findings:
+        numbers[finding.severity] += 1
+    return numbers
+
+
+def fold(findings: Sequence[Finding], most: int) -> list[str]:
+    """Lines for people: of each kind the first few findings, and how many more there are."""
+    kinds: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for finding in ordered(findings):
+        kinds[finding.severity, finding.kind].append(finding)
+    lines = []
+    for (severity, kind), found in kinds.items():
+        videos = len({finding.video for finding in found} - {""})
+        lines.append(f"{severity}: {kind}" + (f" ({videos} videos)" if videos > 1 else ""))
+        for finding in found[:most]:
+            lines.append(f"  {finding.message}")
+            if finding.mend:
+                lines.append(f"    mend: {finding.mend}")
+        if len(found) > most:
+            lines.append(f"  ... and {len(found) - most} more")
+    return lines
+
+
+def summarize(findings: Sequence[Finding]) -> list[str]:
+    """A line for each kind: its first finding, and how many more there are."""
+    kinds: dict[str, list[Finding]] = defaultdict(list)
+    for finding in ordered(findings):
+        kinds[finding.kind].append(finding)
+    return [
+        f"{kind}: {found[0].message}" + (f" (and {len(found) - 1} more)" if found[1:] else "")
+        for kind, found in kinds.items()
+    ]

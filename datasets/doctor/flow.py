@@ -1,0 +1,236 @@
+"""Flow images that look wrong, and the frames as the witness of what they should show.
+
+Grey values alone accuse: a panning camera moves the centre, a fast scene fills the range, and a
+still one is rightly constant. So what is suspected is confirmed by computing the flow of a few
+frame pairs anew, where there are frames.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+CENTRE = 127.5  # 0 pixels is stored as 128 here and as 127 by others
+CENTRE_TOLERANCE = 4.0  # grey levels; sound videos of three engines: up to 0.6
+EXTREME = 6  # grey levels that JPEG moves an image's minimum or maximum by
+MOVING = 1.0  # pixels
+SMALLEST = 16  # pixels; DIS refuses less
+PIXELS = 5000  # of a pair to compare, about
+ENOUGH = 300  # of all that must move
+# Stored over computed displacement. On real videos an engine agrees with itself to 2 %, and others
+# give 0.65 to 1.05 of what DIS gives.
+SAME_ENGINE, OTHER_ENGINE = 1.15, 1.7
+RELATED, UNRELATED = 0.8, 0.2
+
+# Those fast enough to compute flow anew; in place of the others stands DIS.
+ENGINES = {
+    "dis": lambda: cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM),
+    "farneback": cv2.FarnebackOpticalFlow.create,
+}
+
+Problem = tuple[str, str, str]  # severity, kind, message
+
+
+@dataclass(frozen=True)
+class FlowRange:
+    """Minimum, maximum and median of flow images, grey levels: float (images, 2), x and y."""
+
+    low: np.ndarray
+    high: np.ndarray
+    median: np.ndarray
+
+    @classmethod
+    def of(cls, images: Sequence[tuple[float, float, float, float, float, float]]) -> "FlowRange":
+        values = np.array(images, np.float64).reshape(-1, 2, 3)
+        return cls(*np.moveaxis(values, 2, 0))
+
+    @property
+    def constant(self) -> np.ndarray:
+        """Which of x and y never show anything, bool (2,)."""
+        return (self.low == self.high).all(axis=0)
+
+    @property
+    def fills(self) -> bool:
+        """Whether nearly every image goes from black to white."""
+        full = (self.low <= EXTREME) & (self.high >= 255 - EXTREME)
+        return len(full) >= 3 and full.mean() > 0.9
+
+    @property
+    def centre(self) -> np.ndarray:
+        return np.median(self.median, axis=0)
+
+    @property
+    def is_suspect(self) -> bool:
+        off = np.abs(self.centre - CENTRE) > CENTRE_TOLERANCE
+        return bool(self.constant.any() or self.fills or off.any())
+
+
+def image_range(x: np.ndarray, y: np.ndarray) -> tuple[float, ...]:
+    """(low, high, median) of x, then of y."""
+    return tuple(float(f(plane)) for plane in (x, y) for f in (np.min, np.max, np.median))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Stored grey values beside newly computed displacement, of the same pixels.
+
+    Attributes:
+        stored, computed: float32 (pixels, 2), grey levels and pixels to the next frame.
+        same_engine: whether both are of one engine.
+        to_scale: whether flow and frames have one size, so that their pixels are the same.
+    """
+
+    stored: np.ndarray
+    computed: np.ndarray
+    same_engine: bool
+    to_scale: bool
+
+    @property
+    def moving(self) -> np.ndarray:
+        return np.abs(self.computed) > MOVING
+
+    def centre(self, axis: int) -> float:
+        """The grey value of displacement 0, by a line of least absolute deviations."""
+        usable = self._usable[:, axis]
+        stored, computed = self.stored[usable, axis], self.computed[usable, axis]
+        if not usable.any():
+            return CENTRE
+        centre, slope = float(np.median(stored)), 0.0
+        for _ in range(20):
+            weight = 1 / np.maximum(np.abs(stored - centre - slope * computed), 0.5)
+            weight /= weight.sum()
+            mean_s, mean_c = weight @ stored, weight @ computed
+            spread = weight @ (computed - mean_c) ** 2
+            slope = float(weight @ ((computed - mean_c) * (stored - mean_s)) / max(spread, 1e-6))
+            centre = float(mean_s - slope * mean_c)
+        return centre
+
+    def grey_per_pixel(self) -> float | None:
+        """The median slope where something moves; None where too little does, or nothing fits."""
+        chosen = self.moving & self._usable
+        if chosen.sum() < ENOUGH or abs(self.correlation()) < RELATED:
+            return None
+        centres = np.array([self.centre(0), self.centre(1)], np.float32)
+        return float(np.median((self.stored - centres)[chosen] / self.computed[chosen]))
+
+    def correlation(self, swapped: bool = False) -> float:
+        """Of stored with computed values; `swapped`: of each with the other axis's."""
+        stored = self.stored[:, ::-1] if swapped else self.stored
+        a = (stored - np.median(stored, axis=0)).ravel()
+        b = (self.computed - np.median(self.computed, axis=0)).ravel()
+        return float(a @ b / max(np.sqrt((a @ a) * (b @ b)), 1e-6))
+
+    @property
+    def _usable(self) -> np.ndarray:
+        return (self.stored > 2) & (self.stored < 253)  # beyond, they are clipped
+
+
+def compare(pairs: Sequence[tuple[np.ndarray, ...]], recorded: str) -> Comparison | None:
+    """Compares (first frame, second frame, x image, y image) pairs, all grey uint8 (H, W).
+
+    `recorded` is the engine that the flow was made with, "" if unknown. Frames of another size
+    than the flow are resized to it. None if there are no pairs, or too small ones.
+    """
+    same = recorded in ENGINES
+    engine = ENGINES[recorded if same else "dis"]()
+    stored, computed = [], []
+    to_scale = True
+    for *frames, x, y in pairs:
+        if min(x.shape) < SMALLEST:
+            return None
+        to_scale &= all(frame.shape == x.shape for frame in frames)
+        flow = engine.calc(*(cv2.resize(frame, x.shape[::-1]) for frame in frames), None)
+        step = max(1, round((x.size / PIXELS) ** 0.5))
+        grid = np.s_[step // 2 :: step, step // 2 :: step]
+        computed.append(flow[grid].reshape(-1, 2))
+        stored.append(np.dstack([x, y])[grid].reshape(-1, 2))
+    if not stored:
+        return None
+    values = np.concatenate(stored).astype(np.float32)
+    return Comparison(values, np.concatenate(computed), same, to_scale)
+
+
+def problems(images: FlowRange, witness: Comparison | None, bound: float) -> list[Problem]:
+    """What is wrong with a video's flow.
+
+    Args:
+        images: of some or all of its images.
+        witness: a comparison with its frames, where that was possible.
+        bound: the recorded one, pixels.
+    """
+    if images.constant.any():
+        return _constant(images, witness)
+    if images.fills and not (witness and _fills_rightly(witness, bound)):
+        return [
+            (
+                "error",
+                "flow-normalised",
+                "every flow image goes from 0 to 255: each was stretched to its own range, so "
+                "that grey values of different images mean different speeds",
+            )
+        ]
+    found = []
+    if witness is not None and witness.moving.sum() >= ENOUGH:
+        found = _direction(witness) or _bound(witness, bound)
+    return found or _off_centre(images, witness)
+
+
+def _constant(images: FlowRange, witness: Comparison | None) -> list[Problem]:
+    axes = [axis for axis, constant in zip("xy", images.constant, strict=True) if constant]
+    values = sorted({int(v) for v in images.low[:, images.constant].ravel()})
+    grey = ", ".join(map(str, values[:3])) + (", ..." if len(values) > 3 else "")
+    if set(values) <= {127, 128} and not (witness and _something_moves(witness)):
+        return []  # nothing moves, and the flow says so
+    what = " and ".join(axes)
+    return [("error", "flow-constant", f"the {what} flow images are constant (grey {grey})")]
+
+
+def _something_moves(witness: Comparison) -> bool:
+    """More than noise: in a still scene, noise of 8 grey levels seems to move by 2 pixels."""
+    return bool(np.quantile(np.abs(witness.computed), 0.998) > 2)
+
+
+def _fills_rightly(witness: Comparison, bound: float) -> bool:
+    """Whether so fast a motion was computed that images of this bound fill their range."""
+    return bool((np.quantile(np.abs(witness.computed), 0.999, axis=0) > 0.7 * bound).all())
+
+
+def _off_centre(images: FlowRange, witness: Comparison | None) -> list[Problem]:
+    for axis, name in enumerate("xy"):
+        if witness is not None:
+            centre, certain = witness.centre(axis), True
+        else:  # it may be the camera that moves, though hardly so evenly
+            centre, certain = images.centre[axis], np.ptp(images.median[:, axis]) <= 1
+        if certain and abs(centre - CENTRE) > CENTRE_TOLERANCE:
+            message = f"no motion is stored as {centre:.0f} in the {name} flow images"
+            severity = "warning" if witness is None else "error"
+            return [(severity, "flow-centre", f"{message}, instead of 127 or 128")]
+    return []
+
+
+def _direction(witness: Comparison) -> list[Problem]:
+    straight, swapped = witness.correlation(), witness.correlation(swapped=True)
+    if straight < -0.5:
+        return [("error", "flow-inverted", "the flow points the wrong way, from each frame back")]
+    if abs(swapped) > RELATED and abs(straight) < 0.5:
+        return [("error", "flow-swapped", "the x images hold y flow, and the reverse")]
+    if straight < UNRELATED:
+        message = f"the flow is not of these frames (correlation {straight:.2f} with theirs)"
+        return [("warning", "flow-unrelated", message)]
+    return []
+
+
+def _bound(witness: Comparison, bound: float) -> list[Problem]:
+    slope = witness.grey_per_pixel() if witness.to_scale else None
+    if slope is None or slope <= 0:
+        return []
+    ratio = slope / (255 / (2 * bound))
+    tolerance = SAME_ENGINE if witness.same_engine else OTHER_ENGINE
+    if 1 / tolerance < ratio < tolerance:
+        return []
+    message = (
+        f"a pixel of motion changes the flow by {slope:.1f} grey levels, as with a bound of "
+        f"{255 / (2 * slope):.0f} pixels, not {bound:g}"
+    )
+    return [("error" if witness.same_engine else "warning", "flow-bound", message)]

@@ -1,0 +1,167 @@
+"""What a network was trained on, in a few plain values: to be stored, compared, and told apart.
+
+Two data sets that differ in a frame count, a list line, a frame size or a JPEG quality have
+different fingerprints, and `differences` says in words what it is.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from datasets import Split, unnamed_classes
+from datasets.doctor.duplicates import spread
+from datasets.doctor.images import QUALITY_TOLERANCE, read_header
+from datasets.frames import FrameNames
+from datasets.settings_file import DataError, VideoRecord
+
+SAMPLED = 32  # videos of a list whose image headers are read
+OF_FRAMES = ("width", "height", "quality")  # the settings of a preparation that RGB depends on
+PARTS = {"train": "training", "val": "validation"}
+
+
+def fingerprint(split: Split) -> dict:
+    """The fingerprint of a split's lists and frames: dicts, lists, strings and numbers.
+
+    Keys: `hash` of all others; `dataset`, `split`, `modality`; `classes`; `preparation`, the
+    record of it or None; `images_as`, how a pack or video files changed them; `lists` and
+    `images`, each part -> what is below.
+    """
+    parts = {"train": split.train, "val": split.val}
+    content = {
+        "dataset": split.dataset,
+        "split": split.number,
+        "modality": split.modality,
+        "classes": list(split.class_names),
+        "preparation": _preparation(split),
+        "images_as": split.source.altered(),
+        "lists": {part: describe_list(listed) for part, listed in parts.items() if listed},
+        "images": {
+            part: describe_images(listed, split.frames, split.names, split.modality)
+            for part, listed in parts.items()
+            if listed
+        },
+    }
+    text = json.dumps(content, sort_keys=True)
+    return {"hash": hashlib.sha256(text.encode()).hexdigest()[:12]} | content
+
+
+def _preparation(split: Split) -> dict | None:
+    """How the modality's images were made, where that is recorded."""
+    preparation = split.source.preparation()
+    if preparation is None:
+        return None
+    settings = asdict(preparation)
+    return settings if split.modality == "flow" else {key: settings[key] for key in OF_FRAMES}
+
+
+def describe_list(records: Sequence[VideoRecord]) -> dict:
+    """`videos`: a number that stands for folder and label of each; `counts`: of their images."""
+    return {
+        "videos": [_number(f"{record.folder} {record.label}") for record in records],
+        "counts": [record.count for record in records],
+    }
+
+
+def _number(text: str) -> int:
+    """48 bits of a hash: 5,000 videos share one by chance in 1 of 20 million lists."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])
+
+
+def describe_images(
+    records: Sequence[VideoRecord], frames: Path, names: FrameNames, modality: str
+) -> dict:
+    """The sizes, "WxH", and the median JPEG quality (or None) of some videos' first images."""
+    headers = []
+    for record in spread(records, SAMPLED):
+        for path in names.find(frames / record.folder, modality, 1)[:1]:
+            try:
+                headers.append(read_header(path))
+            except DataError:
+                continue  # whoever reads it will say so
+    qualities = sorted(header.quality for header in headers if header.quality)
+    return {
+        "sizes": sorted({f"{header.size[0]}x{header.size[1]}" for header in headers}),
+        "quality": qualities[len(qualities) // 2] if qualities else None,
+    }
+
+
+def describe(of: dict) -> str:
+    """One line for people."""
+    words = [f"data {of['hash']}: {of['dataset']} split {of['split']} {of['modality']}"]
+    words += [
+        f"{len(listed['videos'])} {PARTS[part]} videos ({sum(listed['counts'])} images)"
+        for part, listed in of["lists"].items()
+    ]
+    words.append(f"{len(of['classes'])} classes")
+    sizes = sorted({size for seen in of["images"].values() for size in seen["sizes"]})
+    words += sizes[:3] + ["..."] * (len(sizes) > 3)
+    qualities = sorted({seen["quality"] for seen in of["images"].values()} - {None})
+    words += [f"JPEG quality {quality}" for quality in qualities]
+    recorded = of["preparation"] or {}
+    words += [f"{key} {recorded[key]}" for key in ("flow", "bound") if key in recorded]
+    return ", ".join(words)
+
+
+def differences(there: dict, here: dict, parts: Sequence[str] = tuple(PARTS)) -> list[str]:
+    """What differs between two fingerprints, in words; nothing where one does not say.
+
+    `parts` are the lists that matter. Lists of different splits or datasets are not compared.
+    """
+    found = _preparations(there.get("preparation"), here.get("preparation"))
+    images = [side.get("images_as") or "as extracted" for side in (there, here)]
+    if images[0] != images[1]:
+        found.append(f"images: {images[0]} there, {images[1]} here")
+    classes = [side.get("classes", []) for side in (there, here)]
+    named = all(names and names != unnamed_classes(len(names)) for names in classes)
+    if named and classes[0] != classes[1]:
+        found.append("the class list differs")
+    same_split = all(there.get(key) == here.get(key) for key in ("dataset", "split"))
+    recorded = there.get("preparation") and here.get("preparation")
+    for part in parts:
+        lists = [side.get("lists", {}).get(part) for side in (there, here)]
+        images = [side.get("images", {}).get(part) for side in (there, here)]
+        if all(lists) and same_split:
+            found += _lists(PARTS[part], *lists)
+        if all(images) and not recorded:
+            found += _images(PARTS[part], *images)
+    return found
+
+
+def _preparations(there: dict | None, here: dict | None) -> list[str]:
+    if there is None or here is None:
+        if there is here:
+            return []
+        return [f"preparation: recorded only {'here' if there is None else 'there'}"]
+    return [
+        f"preparation: {key} {there.get(key, 'not recorded')} there, "
+        f"{here.get(key, 'not recorded')} here"
+        for key in there | here
+        if there.get(key) != here.get(key)
+    ]
+
+
+def _lists(part: str, there: dict, here: dict) -> list[str]:
+    a, b = Counter(there["videos"]), Counter(here["videos"])
+    missing, added = sum((a - b).values()), sum((b - a).values())
+    if missing or added:
+        return [f"{part} list: {missing} only there, {added} only here, of {b.total()} videos"]
+    counts = [dict(zip(side["videos"], side["counts"], strict=True)) for side in (there, here)]
+    changed = sum(counts[0][video] != counts[1][video] for video in counts[0])
+    if changed:
+        return [f"{part} list: the counts of {changed} of {len(counts[0])} videos differ"]
+    return []
+
+
+def _images(part: str, there: dict, here: dict) -> list[str]:
+    found = []
+    a, b = there["sizes"], here["sizes"]
+    # Which of many sizes are seen depends on the list.
+    if a != b and a and b and min(len(a), len(b)) == 1:
+        found.append(f"{part} frame size: {', '.join(a)} there, {', '.join(b)} here")
+    a, b = there["quality"], here["quality"]
+    if None not in (a, b) and abs(a - b) > QUALITY_TOLERANCE:
+        found.append(f"{part} JPEG quality: {a} there, {b} here")
+    return found
