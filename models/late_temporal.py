@@ -88,7 +88,11 @@ class LateTemporalNet(VideoNet):
         self.fc_action = action_classifier(class_width, num_classes)
 
     def backbone_parts(self) -> list[nn.Module]:
-        return list(self.features)
+        if isinstance(self.features, nn.Sequential):
+            return list(self.features)
+        lists = (nn.Sequential, nn.ModuleList)  # a transformer's blocks
+        parts = (list(m) if isinstance(m, lists) else [m] for m in self.features.children())
+        return [part for some in parts for part in some]
 
     def replaced_blocks(self) -> list[str]:
         if self.spec.reduction != "FRMB":
