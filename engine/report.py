@@ -1,6 +1,8 @@
 """What a person sees and a program reads: progress, epoch lines, TensorBoard, tables, JSON."""
 
+import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,12 +45,18 @@ def _running(result: PassResult) -> str:
 
 
 class RunLog:
-    """The records of one training: TensorBoard events and a JSON line an epoch."""
+    """The records of one training: TensorBoard events and a JSON line an epoch.
+
+    On a full disk training goes on: lines wait for the next epoch, TensorBoard's events end.
+    """
 
     def __init__(self, folder: Path, first_epoch: int):
         self.folder = folder
         self._drop_from(first_epoch)
-        self.writer = SummaryWriter(str(folder), purge_step=first_epoch)
+        self._unwritten: list[str] = []
+        self.writer: SummaryWriter | None = None
+        with self._tolerant("TensorBoard's events end here"):
+            self.writer = SummaryWriter(str(folder), purge_step=first_epoch)
 
     def epoch(
         self,
@@ -74,9 +82,7 @@ class RunLog:
         }
         if ema is not None:
             scalars |= {"top1_validation_ema": ema.top1, "top3_validation_ema": ema.top3}
-        for name, value in scalars.items():
-            self.writer.add_scalar(f"data/{name}", value, number)
-        self.writer.flush()
+        self._write_events(scalars, number)
         line = {
             "epoch": number + 1,
             "lr": lr,
@@ -86,8 +92,27 @@ class RunLog:
         }
         if ema is not None:
             line["ema"] = _pass_summary(ema)
-        with open(self.folder / LOG_FILE, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        self._unwritten.append(json.dumps(line) + "\n")
+        with self._tolerant("the next epoch tries again"):
+            append_whole(self.folder / LOG_FILE, self._unwritten)
+            self._unwritten = []
+
+    def _write_events(self, scalars: dict[str, float], number: int) -> None:
+        if self.writer is None:
+            return
+        writer, self.writer = self.writer, None  # broken, unless this goes well
+        with self._tolerant("TensorBoard's events end here"):
+            for name, value in scalars.items():
+                writer.add_scalar(f"data/{name}", value, number)
+            writer.flush()
+            self.writer = writer
+
+    @contextlib.contextmanager
+    def _tolerant(self, what_follows: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            print(f"warning: cannot write in {self.folder} ({error}); {what_follows}", flush=True)
 
     def _drop_from(self, first_epoch: int) -> None:
         """Moves the lines of epochs that will be run again to `log.dropped.jsonl`."""
@@ -108,8 +133,32 @@ class RunLog:
             temporary.write_text("".join(kept), encoding="utf-8")
             temporary.replace(path)
 
+    def plot(self) -> None:
+        """Draws the curves of all epochs that were logged."""
+        from engine.plots import plot_curves  # matplotlib is slow to import
+
+        if (self.folder / LOG_FILE).exists():
+            with self._tolerant("there is no picture of the curves"):
+                plot_curves(self.folder / LOG_FILE, self.folder / "curves.png")
+
     def close(self) -> None:
-        self.writer.close()
+        with self._tolerant("some of the log is lost"):
+            if self._unwritten:
+                append_whole(self.folder / LOG_FILE, self._unwritten)
+            if self.writer is not None:
+                self.writer.close()
+
+
+def append_whole(path: Path, lines: Sequence[str]) -> None:
+    """Appends the lines, or, on a full disk (OSError), leaves the file as it was."""
+    size = path.stat().st_size if path.exists() else 0
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.writelines(lines)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.truncate(path, size)
+        raise
 
 
 def _pass_summary(result: PassResult) -> dict:

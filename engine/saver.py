@@ -52,7 +52,10 @@ class Saver:
             else:
                 self.unsaved[name] = copy.deepcopy(unsaved)  # training goes on
         if self.save_last(content) and self.keep:
-            self._keep(content["epoch"])
+            try:
+                self._keep(content["epoch"])
+            except OSError as error:
+                print(f"warning: epoch {content['epoch']} cannot be kept ({error})", flush=True)
 
     def _write(self, content: dict, name: str) -> bool:
         try:

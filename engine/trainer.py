@@ -15,8 +15,7 @@ from engine.learner import Learner
 from engine.loading_advice import LoadingAdvice
 from engine.loop import train_one_epoch, validate
 from engine.metrics import PassResult
-from engine.plots import plot_curves
-from engine.report import LOG_FILE, Progress, RunLog, epoch_line, write_json
+from engine.report import Progress, RunLog, epoch_line, write_json
 from engine.resume import (
     StepState,
     changed_flags,
@@ -115,8 +114,8 @@ class Trainer:
                 log.close()
         if self.steps_left == 0:
             print(f"stopped after --max-steps {self.args.max_steps}")
-        if log and (folder / LOG_FILE).exists():
-            plot_curves(folder / LOG_FILE, folder / "curves.png")
+        if log:
+            log.plot()
         best = f"best validation top-1 {self.best['best_prec1']:.2f} %"
         print(f"{best}; checkpoints and curves: {folder}")
 
