@@ -122,7 +122,9 @@ def examine(
         findings += check_sizes(sizes, modality, preparation, case.mender)
         qualities = {look.video: look.qualities.get(modality) for look in looks}
         qualities = {video: quality for video, quality in qualities.items() if quality}
-        findings += check_quality(qualities, modality, preparation, case.mender)
+        # Frames of unrecorded size were there before the preparation, which added the flow.
+        known = preparation and (modality == "flow" or preparation.width)
+        findings += check_quality(qualities, modality, preparation if known else None, case.mender)
     for look in looks:
         findings += look.findings
     hashes = {look.video: look.hashes for look in looks}

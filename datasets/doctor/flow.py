@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 CENTRE = 127.5  # 0 pixels is stored as 128 here and as 127 by others
-CENTRE_TOLERANCE = 4.0  # grey levels; sound videos of four engines: below 0.6
+CENTRE_TOLERANCE = 4.0  # grey levels; sound videos of three engines: up to 0.6
 EXTREME = 6  # grey levels that JPEG moves an image's minimum or maximum by
 MOVING = 1.0  # pixels
 SMALLEST = 16  # pixels; DIS refuses less

@@ -90,7 +90,7 @@ def check_sizes(
         return
     most = Counter(uniform.values()).most_common()
     usual, why = most[0][0], f"{most[0][1]} of {len(uniform)} videos have"
-    if preparation:
+    if preparation and preparation.width:
         usual, why = (preparation.width, preparation.height), "preparation.json says"
     elif most[0][1] <= len(uniform) / 2:
         message = f"{modality} images come in many sizes: {_sizes([size for size, _ in most])}"
