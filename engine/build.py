@@ -11,9 +11,11 @@ from torch.utils.data import DataLoader, Sampler
 from datasets import Split, create_dataset
 from datasets.clips import ClipDataset
 from datasets.extraction import read_preparation
+from datasets.fingerprint import describe, fingerprint
 from datasets.frames import FrameReader
 from engine.checkpoint import BEST, CheckpointError, load_checkpoint, read_file, strip_wrappers
 from engine.cli import choose_device, resolve
+from engine.data_check import check_before_training, warn_of_other_data
 from engine.signals import ignore_in_worker
 from models import ArchSpec, VideoNet, create_model, get_arch
 from models.pretrained import load_pretrained
@@ -42,6 +44,7 @@ class Training:
     val_loader: DataLoader
     mirror_rule: str
     folder: Path
+    fingerprint: dict
 
     def about(self) -> dict:
         """What a checkpoint says about its data."""
@@ -51,6 +54,7 @@ class Training:
             "class_names": self.split.class_names,
             "flow_bound": flow_bound(self.split),
             "mirror": self.mirror_rule,
+            "fingerprint": self.fingerprint,
         }
 
 
@@ -143,7 +147,11 @@ def build_training(args: argparse.Namespace) -> Training:
     spec = get_arch(args.arch)
     device = choose_device(args.device)
     weights = read_file(resolve(args.weights, ""), "weights") if args.weights else None
+    if not args.skip_doctor:
+        check_before_training(args, spec)
     split = open_split(args, spec, ("train", "val"))
+    data = fingerprint(split)
+    print(describe(data))
     torch.manual_seed(args.seed)
     model = create_model(spec.name, len(split.class_names))
     if weights is not None:
@@ -174,6 +182,7 @@ def build_training(args: argparse.Namespace) -> Training:
         val_loader=_loader(val, args, device),
         mirror_rule=rule,
         folder=run_folder(args.output, args.dataset, spec.name, args.split),
+        fingerprint=data,
     )
 
 
@@ -210,6 +219,7 @@ def build_stream(args: argparse.Namespace, arch: str, checkpoint: Path | None) -
                 f"warning: {checkpoint} was trained on {key} {content[key]} and is tested on {key} "
                 f"{asked}; videos that it has seen may be in the test"
             )
+    warn_of_other_data(content, fingerprint(split), checkpoint, ("val",))
     return Stream(
         spec=spec,
         split=split,

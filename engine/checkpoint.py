@@ -127,7 +127,8 @@ def make_checkpoint(
     Args:
         epoch: epochs that are done.
         best_prec1, best_loss: of the best model so far, percent and nats.
-        about: `dataset`, `split`, `class_names`, `flow_bound` (or None), and `mirror`, the rule.
+        about: `dataset`, `split`, `class_names`, `flow_bound` (or None), `mirror`, the rule, and
+            the data's `fingerprint`.
     """
     return {
         "epoch": epoch,

@@ -156,6 +156,7 @@ def _add_file_flags(parser: argparse.ArgumentParser, print_freq: int) -> None:
         metavar="PERCENT",
         help="of skip (%(default)s)",
     )
+    add("--skip-doctor", action="store_true", help="no check of lists against disk")
     add("--keep", type=non_negative, default=0, metavar="N", help="also keep the newest N epochs")
 
 

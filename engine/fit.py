@@ -11,6 +11,7 @@ import torch
 from engine.build import Training, build_training
 from engine.checkpoint import BEST, LAST, CheckpointError, load_checkpoint, make_checkpoint
 from engine.cli import resolve
+from engine.data_check import warn_of_other_data
 from engine.distributed import unwrap
 from engine.loop import train_one_epoch, validate
 from engine.metrics import PassResult
@@ -92,6 +93,7 @@ class Run:
         content = load_checkpoint(
             path, training.spec, unwrap(training.model), training.split.class_names
         )
+        warn_of_other_data(content, training.fingerprint, path, ("train", "val"))
         self._restore_optimizer(path, content)
         self.epoch = self.epoch or content.get("epoch", 0)
         self.saver.keep_newer_last(path, self.epoch)
@@ -263,7 +265,10 @@ class Run:
 
 def _evaluate(training: Training, args: argparse.Namespace) -> int:
     path = _checkpoint_path(args.resume or "best", training.folder)
-    load_checkpoint(path, training.spec, unwrap(training.model), training.split.class_names)
+    content = load_checkpoint(
+        path, training.spec, unwrap(training.model), training.split.class_names
+    )
+    warn_of_other_data(content, training.fingerprint, path, ("val",))
     progress = Progress("validation", args.print_freq)
     val = validate(
         training.model, training.val_loader, training.normalize, training.device, progress
