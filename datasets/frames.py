@@ -54,13 +54,18 @@ def check_records(
     return [_check_record(record, root, names, modality) for record in records]
 
 
-def _check_record(record: VideoRecord, root: Path, names: FrameNames, modality: str) -> VideoRecord:
-    folder = root / record.folder
-    if not folder.resolve().is_relative_to(root.resolve()):
+def check_inside(record: VideoRecord, path: Path, root: Path) -> None:
+    """Raises DataError if what a record names lies outside `root`, by way of a link."""
+    if not path.resolve().is_relative_to(root.resolve()):
         raise DataError(
             f"{record.line}: '{record.folder}' is a link out of {root}; put the frames there, or "
             "give --frames the folder that it points into"
         )
+
+
+def _check_record(record: VideoRecord, root: Path, names: FrameNames, modality: str) -> VideoRecord:
+    folder = root / record.folder
+    check_inside(record, folder, root)
     needed = len(names.patterns(modality))
     counts = [record.count]
     if modality == "flow" and record.count > 1:

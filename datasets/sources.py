@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.extraction import Preparation, read_preparation
-from datasets.frames import FrameNames, FrameReader, check_records
+from datasets.frames import FrameNames, FrameReader, check_inside, check_records
 from datasets.packed import SUFFIX, PackReader, check_packed, open_pack, pack_name
 from datasets.reader import Reader
 from datasets.settings_file import DataError, VideoRecord
@@ -45,8 +45,10 @@ class Source:
             pack = open_pack(self.pack)
             return [check_packed(record, pack) for record in records]
         for record in records:
-            if find_video(self.root, record.folder) is None:
+            video = find_video(self.root, record.folder)
+            if video is None:
                 raise DataError(f"{record.line}: no video {self.root / record.folder}.*")
+            check_inside(record, video, self.root)
         return list(records)
 
     def preparation(self) -> Preparation | None:

@@ -19,6 +19,7 @@ import numpy as np
 from datasets import DataError
 
 ABOUT = ("dataset", "arch", "clips", "crops")  # what files of one run have in common
+MOST_PACKED = 100  # times its size that a file may unpack to; ours are not compressed at all
 _KINDS = {"U": "text", "iu": "whole numbers", "f": "floating-point numbers"}
 _UNREADABLE = (
     ValueError,
@@ -113,6 +114,8 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such score file")
     try:
+        if zipfile.is_zipfile(path):
+            _refuse_bomb(path)
         data = np.load(path, allow_pickle=False)
         if isinstance(data, np.ndarray):
             raise ValueError("it holds a single array, not those of an npz")
@@ -123,6 +126,15 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         if "Object arrays" in reason or "pickled data" in reason:
             reason = "it is no npz, or holds pickled objects, which are never loaded"
         raise DataError(f"{path}: not a readable score file: {reason}") from None
+
+
+def _refuse_bomb(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > MOST_PACKED * path.stat().st_size:
+        raise ValueError(
+            f"it would unpack {path.stat().st_size} bytes to {unpacked}, which no scores do"
+        )
 
 
 def _check(path: Path, data: Mapping, key: str, dimensions: int, kinds: str) -> None:

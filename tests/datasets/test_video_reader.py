@@ -9,8 +9,9 @@ import pytest
 
 from datasets import create_dataset, video_reader
 from datasets.extraction import Preparation, extract
+from datasets.frames import FrameNames
 from datasets.settings_file import DataError, VideoRecord
-from datasets.sources import FOLDERS, VIDEOS
+from datasets.sources import FOLDERS, VIDEOS, choose_source
 from datasets.video_reader import VideoReader, decode_numbers, frame_times
 from datasets.videos import read_frames
 from tests.conftest import SHARED, TinyDataset, needs_videos
@@ -122,6 +123,17 @@ def test_videos_are_chosen_where_there_is_nothing_else(tmp_path):
     (toy.lists / "val_rgb_split1.txt").write_text(f"c/v {COUNT} 0\nc/w 5 0\n")
     with pytest.raises(DataError, match=r"val_rgb_split1.txt:2: no video .*c/w"):
         create_dataset("toy", 1, "rgb", toy.settings, toy.frames, ("val",))
+
+
+def test_a_video_behind_a_link_out_of_the_folder_is_refused(tmp_path):
+    root, record = tmp_path / "videos", VideoRecord("a", 5, 0, "list:1")
+    root.mkdir()
+    (tmp_path / "elsewhere.mp4").write_bytes(b"")
+    (root / "a.mp4").symlink_to(tmp_path / "elsewhere.mp4")
+    source = choose_source(root, FrameNames(), "rgb", record)
+    assert source.kind == VIDEOS
+    with pytest.raises(DataError, match="list:1: 'a' is a link out of"):
+        source.check([record])
 
 
 def test_errors_name_line_video_and_file(tmp_path):

@@ -112,6 +112,16 @@ def test_files_that_are_no_score_files_are_refused(tmp_path):
         read_scores(tmp_path / "none.npz")
 
 
+def test_a_zip_bomb_is_not_unpacked(tmp_path):
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, **GOOD | {"score": np.zeros((10_000_000, 3), np.float32)})
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(DataError, match="bomb.npz: .* would unpack .* bytes to 120"):
+        read_scores(path)
+    np.savez_compressed(path, **GOOD)
+    assert read_scores(path).unscored == 0
+
+
 def test_the_json_beside(tmp_path):
     path = write(tmp_path / "x.npz", {"streams": {"r": {}, "f": {}}, **about(arch=None)})
     assert read_scores(path).about["arch"] == "r+f"
