@@ -23,8 +23,13 @@ class Bert10Net(LateTemporalNet):
     """BERT: the output of the class token."""
 
     def add_head(self) -> int:
-        self.bert = BERT(self.width, self.num_tokens)
+        self.bert = self.make_bert()
         return self.width
+
+    def make_bert(self, **initialisation: float) -> BERT:
+        spec = self.spec
+        shape = {"layers": spec.layers, "heads": spec.heads, "class_token": spec.class_token}
+        return BERT(self.width, self.num_tokens, **shape, **initialisation)
 
     def prepare(self, tokens: Tensor) -> Tensor:
         return tokens
@@ -40,9 +45,8 @@ class Bert10Net(LateTemporalNet):
 class Bert2Net(Bert10Net):
     """BERT on L2-normalised tokens, with its own initialisation."""
 
-    def add_head(self) -> int:
-        self.bert = BERT(self.width, self.num_tokens, token_std=self.width**-0.5, linear_std=0.02)
-        return self.width
+    def make_bert(self) -> BERT:
+        return super().make_bert(token_std=self.width**-0.5, linear_std=0.02)
 
     def prepare(self, tokens: Tensor) -> Tensor:
         return F.normalize(tokens, dim=-1)
@@ -69,6 +73,16 @@ class ConcatenationNet(LateTemporalNet):
     def temporal(self, tokens: Tensor) -> Tensor:
         flat = tokens.transpose(1, 2).flatten(1)  # (N, D * T)
         return self.linear(self.dropout(flat))  # (N, hidden)
+
+
+class FlatNet(LateTemporalNet):
+    """All tokens side by side, with no layer between them and the classifier."""
+
+    def add_head(self) -> int:
+        return self.width * self.num_tokens
+
+    def temporal(self, tokens: Tensor) -> Tensor:
+        return self.dropout(tokens.flatten(1))  # (N, T * D)
 
 
 class NonLocalConcatenationNet(ConcatenationNet):
