@@ -108,6 +108,11 @@ def choose_mirror_rule(flip: bool | None, split: Split) -> str:
     return INVERTED if split.modality == "flow" else PLAIN
 
 
+def training_transform(spec: ArchSpec, mirror_rule: str) -> Compose:
+    """What training does to a video's images: a random crop, and perhaps a mirror image."""
+    return Compose(MultiScaleCornerCrop(spec.input.crop), RandomHorizontalFlip(mirror_rule))
+
+
 def build_training(args: argparse.Namespace) -> Training:
     """Checks everything that the arguments name, in the order of its cost, and builds it."""
     spec = get_arch(args.arch)
@@ -120,7 +125,7 @@ def build_training(args: argparse.Namespace) -> Training:
     reader = frame_reader(spec, split)
     size = spec.input.crop
     rule = choose_mirror_rule(args.flip, split)
-    augment = Compose(MultiScaleCornerCrop(size), RandomHorizontalFlip(rule))
+    augment = training_transform(spec, rule)
     clips = {
         "length": spec.frames,
         "segments": args.num_seg,

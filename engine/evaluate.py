@@ -12,15 +12,13 @@ from tqdm import tqdm
 
 from datasets import DataError
 from datasets.clips import VideoDataset
-from datasets.sampling import multi_clip, single_clip
+from datasets.sampling import CLIP_RULES
 from engine import distributed
 from engine.build import Stream, build_stream, frame_reader
 from engine.cli import UsageError, resolve
 from engine.metrics import fuse
 from engine.report import print_summary, summarize_scores, write_results
 from video_transforms import NONE, crop_at, crop_corners, mirror
-
-CLIP_RULES = {"multi": multi_clip, "single": single_clip}
 
 
 def views(

@@ -88,9 +88,18 @@ class FlatNet(LateTemporalNet):
 class NonLocalConcatenationNet(ConcatenationNet):
     """Concatenation behind a non-local block over the feature maps."""
 
+    encodes = "maps"
+
     def add_head(self) -> int:
         self.NLB = NonLocalBlock(self.width)
         return super().add_head()
 
     def spatial_pool(self, features: Tensor) -> Tensor:
         return super().spatial_pool(self.NLB(features))
+
+    def encode(self, clips: Tensor) -> Tensor:
+        """The maps (N, D, T', h, w): the block learns with the head."""
+        return self.reduced_features(clips)
+
+    def classify_encoded(self, encoded: Tensor) -> Tensor:
+        return self.classify(self.spatial_pool(encoded))
