@@ -22,6 +22,7 @@ from engine.flag_types import (
     share,
 )
 from engine.learner import AMP_TYPES, NonFiniteLoss
+from engine.time_order import TIME_ORDERS
 from models.archs import ArchError
 from opt import SCHEDULERS
 
@@ -186,6 +187,12 @@ def testing_parser(description: str) -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="centre and corner crops and their mirror images, or the centre alone",
+    )
+    add(
+        "--time-order",
+        choices=TIME_ORDERS,
+        default="normal",
+        help="of the tokens, to see whether the network needs it (%(default)s)",
     )
     add("--batch-size", type=positive, help="clips at once (10 on a GPU, 2 on a CPU)")
     add("--runs", type=path, metavar="DIR", help="where training kept its runs (checkpoint)")

@@ -18,6 +18,7 @@ from engine.build import Stream, build_stream, frame_reader
 from engine.cli import UsageError, resolve
 from engine.metrics import fuse
 from engine.report import print_summary, summarize_scores, write_results
+from engine.time_order import in_time_order
 from video_transforms import NONE, crop_at, crop_corners, mirror
 
 
@@ -135,6 +136,7 @@ def _test_stream(
 ) -> tuple[np.ndarray, list[np.ndarray], dict]:
     """Scores a stream's videos, in its list's order, and prints the summary that it returns."""
     start = time.perf_counter()
+    stream.model = in_time_order(stream.model, args.time_order)
     scores, clip_scores = score_all(
         stream, CLIP_RULES[clip_rule], args.ten_crop, args.batch_size, args.workers
     )
@@ -216,6 +218,7 @@ def _about(args: argparse.Namespace, clip_rule: str, streams: Sequence[Stream]) 
         "split": args.split,
         "clips": clip_rule,
         "crops": (10 if mirrored else 5) if args.ten_crop else 1,
+        "time_order": args.time_order,
     }
 
 
@@ -233,6 +236,8 @@ def _write(
     split = streams[0].split
     crops = "ten" if args.ten_crop else "one"
     stem = f"{args.dataset}_{name}_split{args.split}_{clip_rule}_clip_{crops}_crop"
+    if args.time_order != "normal":
+        stem += f"_{args.time_order}"
     write_results(
         resolve(args.results, "results") / stem,
         _scores_path(args),
