@@ -77,13 +77,14 @@ class TokenNet(nn.Module):
             )
 
 
-def head_size(spec: ArchSpec, classes: int, shape: Sequence[int]) -> tuple[int, float]:
-    """Parameters behind the backbone, and GMACs for one view of that shape."""
-    with torch.device("meta"):
-        model, tokens = TokenNet(spec, classes).eval(), torch.empty(1, *shape)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(tokens)
-    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() / 2e9
+def head_size(spec: ArchSpec, classes: int) -> tuple[int, float]:
+    """Parameters behind the backbone, and its GMACs for a clip; nothing is computed."""
+    with torch.device("meta"), torch.no_grad():
+        encoded = NETWORKS[spec.head](spec, classes).eval().encode(torch.empty(1, *spec.clip_shape))
+        head = TokenNet(spec, classes).eval()
+        with FlopCounterMode(display=False) as counter:
+            head(encoded)
+    return sum(p.numel() for p in head.parameters()), counter.get_total_flops() / 2e9
 
 
 def train_head(
