@@ -16,7 +16,9 @@ from engine.batches import TrainingBatches, ValidationBatches
 from engine.checkpoint import BEST, load_checkpoint
 from engine.cli import choose_device, resolve
 from engine.finetuning import prepare_model
+from engine.rate import Gauge
 from engine.signals import ignore_in_worker
+from engine.token_cache import TokenCache
 from engine.weights import start_from_weights
 from models import ArchSpec, VideoNet, create_model, get_arch
 from video_transforms import (
@@ -44,6 +46,7 @@ class Training:
     val_loader: DataLoader
     mirror_rule: str
     folder: Path
+    gauge: Gauge | None = None
 
     def about(self) -> dict:
         """What a checkpoint says about its data."""
@@ -68,6 +71,7 @@ class Stream:
     mirror_rule: str
     checkpoint: Path
     unscored: dict[str, str] = field(default_factory=dict)
+    cache: TokenCache | None = None
 
 
 def run_folder(output: Path | None, dataset: str, arch: str, split: int) -> Path:
@@ -166,11 +170,13 @@ def _loader(
     )
 
 
-def build_stream(args: argparse.Namespace, arch: str, checkpoint: Path | None) -> Stream:
+def build_stream(
+    args: argparse.Namespace, arch: str, checkpoint: Path | None, split: Split | None = None
+) -> Stream:
     """A trained network of architecture `arch` and its test list; by default its best model."""
     spec = get_arch(arch)
     device = choose_device(args.device)
-    split = open_split(args, spec, ("val",))
+    split = split or open_split(args, spec, ("val",))
     model = create_model(spec.name, len(split.class_names))
     if checkpoint is None:
         checkpoint = run_folder(args.runs, args.dataset, spec.name, args.split) / BEST

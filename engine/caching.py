@@ -34,6 +34,7 @@ from engine.token_cache import (
     PARTS,
     cache_name,
     count_views,
+    default_folder,
     encoder_entries,
     encoder_hash,
     fingerprint,
@@ -44,11 +45,6 @@ from engine.token_cache import (
 from engine.weights import find_weights, load_weights
 from models import VideoNet, create_model, get_arch
 from video_transforms import NONE, PLAIN
-
-
-def cache_folder(asked: Path | None, dataset: str, split: int, model: VideoNet) -> Path:
-    """Where a network's cache lies, unless a folder is named."""
-    return resolve(asked, f"datasets/{dataset}_tokens/{cache_name(model)}_split{split}")
 
 
 class RememberingReader:
@@ -191,7 +187,7 @@ def prepare_caching(args: argparse.Namespace) -> Caching:
     crops = (5 if mirror_rule == NONE else 10) if args.ten_crop else 1
     about = {
         "format": FORMAT,
-        "tokens": cache_name(model),
+        "tokens": cache_name(spec),
         "arch": spec.name,
         "frames": spec.frames,
         "dataset": split.dataset,
@@ -211,7 +207,7 @@ def prepare_caching(args: argparse.Namespace) -> Caching:
             part: [[r.folder, r.count, r.label] for r in getattr(split, part)] for part in PARTS
         },
     }
-    folder = cache_folder(args.cache, split.dataset, split.number, model)
+    folder = resolve(args.cache, default_folder(spec, split.dataset, split.number))
     if distributed.is_main():
         start_cache(folder, about)
     distributed.wait_for_all()

@@ -24,7 +24,7 @@ from datasets import DataError
 from datasets.sampling import CLIP_RULES
 from datasets.settings_file import VideoRecord
 from engine.weight_files import fingerprint as hash_tensors
-from models import VideoNet
+from models import NETWORKS, ArchSpec, VideoNet
 from models.archs import NAMINGS
 
 FORMAT = 1
@@ -78,11 +78,15 @@ class TokenCache:
     central: CachedPart
 
 
-def cache_name(model: VideoNet) -> str:
+def cache_name(spec: ArchSpec) -> str:
     """What of a network is cached: the start of its name, alike for all heads on one backbone."""
-    spec = model.spec
-    parts = (spec.modality, NAMINGS[spec.backbone].format(spec.frames))
-    return "_".join(part for part in (*parts, spec.reduction, model.encodes) if part)
+    parts = (spec.modality, NAMINGS[spec.backbone].format(spec.frames), spec.reduction)
+    return "_".join(part for part in (*parts, NETWORKS[spec.head].encodes) if part)
+
+
+def default_folder(spec: ArchSpec, dataset: str, split: int) -> str:
+    """Where the cache of a split lies, seen from the repository."""
+    return f"datasets/{dataset}_tokens/{cache_name(spec)}_split{split}"
 
 
 def encoder_entries(model: VideoNet) -> dict[str, Tensor]:
@@ -106,7 +110,7 @@ def start_cache(folder: Path, about: dict) -> None:
     """Writes about.json, or raises DataError if the folder holds a cache of something else."""
     if (folder / ABOUT).exists():
         earlier = read_about(folder)
-        different = [key for key in about if _identity(earlier).get(key) != _identity(about)[key]]
+        different = differences(earlier, about)
         if different:
             raise DataError(
                 f"{folder} holds tokens of another kind, different in {', '.join(different)}: "
@@ -122,10 +126,23 @@ def start_cache(folder: Path, about: dict) -> None:
     temporary.replace(folder / ABOUT)
 
 
-def _identity(about: dict) -> dict:
-    """What must agree: everything but which head was named, and where the weights lay."""
-    weights = {"sha256": about.get("weights", {}).get("sha256")}
-    return about | {"weights": weights, "arch": None}
+def differences(one: dict, other: dict) -> list[str]:
+    """In what two caches are not of the same kind.
+
+    It does not matter which head was named, nor where the weights lay; and of the data only what
+    both tell of it.
+    """
+    found = [key for key in one if key not in ("arch", "weights", "fingerprint")]
+    found = [key for key in found if one[key] != other.get(key)]
+    if one["weights"]["sha256"] != other["weights"]["sha256"]:
+        found.append("weights")
+    data = (one["fingerprint"], other["fingerprint"])
+    return found + ["fingerprint"] * any(not same_data(*(d[part] for d in data)) for part in PARTS)
+
+
+def same_data(one: dict, other: dict) -> bool:
+    """Whether two fingerprints agree in all that both tell."""
+    return all(one[key] == other[key] for key in one.keys() & other.keys())
 
 
 def _short(value: object) -> str:

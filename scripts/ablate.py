@@ -40,7 +40,7 @@ from engine.flag_types import (  # noqa: E402
     positive,
 )
 from engine.report import write_json  # noqa: E402
-from engine.time_order import TIME_ORDERS  # noqa: E402
+from engine.time_order import time_order  # noqa: E402
 from engine.token_cache import open_cache  # noqa: E402
 from engine.token_heads import head_size  # noqa: E402
 from engine.whole_networks import NetworkSweep  # noqa: E402
@@ -74,7 +74,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--batch-size", type=positive, default=16, help="videos (%(default)s)")
     add("--device", help="cuda, cpu, ...; default: cuda if there is one")
     add = parser.add_argument_group("report").add_argument
-    add("--time-order", choices=TIME_ORDERS, nargs="+", default=["normal"], help="of test tokens")
+    add("--time-order", type=time_order, nargs="+", default=["normal"], help="of test tokens")
     add("--subset", action="append", default=[], metavar="NAME=CLASS,CLASS", help="a column")
     add("--output", type=path, metavar="DIR", help="(results/ablation)")
     parser.add_argument("flags", nargs="*", help="behind --: the training scripts' flags")

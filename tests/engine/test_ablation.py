@@ -1,5 +1,6 @@
 """The protocol of ablations, on tokens in which only the order of events tells two classes."""
 
+import argparse
 import json
 
 import numpy as np
@@ -29,7 +30,7 @@ from engine.ablation_report import (
     summarize_row,
 )
 from engine.cli import UsageError
-from engine.time_order import TimeOrder, TimeOrdered, in_time_order
+from engine.time_order import TimeOrder, set_time_order, time_order
 from engine.token_cache import open_cache
 from engine.token_heads import Setting, TokenNet, head_size, load_videos, score_head, train_head
 from models import ArchError, create_model, get_arch
@@ -96,32 +97,39 @@ def test_orders_are_exact():
     assert len(orders) > 1
     again = TimeOrder("shuffled")  # the batches do not matter
     assert torch.equal(torch.cat([again(tokens[:1]), again(tokens[1:])]), shuffled)
-    with pytest.raises(ValueError, match="sideways"):
-        TimeOrder("sideways")
+    assert torch.equal(TimeOrder("7,0,1,2,3,4,5,6")(tokens), tokens.roll(1, 1))
+    with pytest.raises(ArchError, match="3 places for 8 tokens"):
+        TimeOrder("2,1,0")(tokens)
 
 
 def test_a_network_in_another_order_is_its_head_on_permuted_tokens():
-    model = create_model("rgb_tiny3D16f_bert10_FRMB", 5).eval()
     clips = torch.rand(2, 3, 16, 56, 56)
-    assert in_time_order(model, "normal") is model
-    with torch.inference_mode():
-        tokens = model.forward_tokens(clips)
-        assert torch.equal(TimeOrdered(model, "reversed")(clips), model.classify(tokens.flip(1)))
-        assert not torch.allclose(model(clips), model.classify(tokens.flip(1)))
+    for head, order, places in (
+        ("bert10_FRMB", "normal", range(8)),
+        ("bert10_FRMB", "reversed", range(7, -1, -1)),
+        ("FRMB_NLB_concatenation", "4,5,6,7,0,1,2,3", [4, 5, 6, 7, 0, 1, 2, 3]),
+    ):
+        model = create_model(f"rgb_tiny3D16f_{head}", 5).eval()
+        with torch.inference_mode():
+            expected = model.classify(model.forward_tokens(clips)[:, list(places)])
+            set_time_order(model, order)
+            assert torch.equal(model(clips), expected)
+            assert torch.equal(model.classify_encoded(model.encode(clips)), expected)
 
 
 def test_two_pathways_are_both_reordered():
-    class Net(torch.nn.Module):
-        def forward_tokens(self, clips):
-            return {"slow": clips, "fast": clips.repeat(1, 2, 1)}
+    tokens = {
+        "slow": torch.arange(6.0).reshape(1, 3, 2),
+        "fast": torch.arange(8.0).reshape(1, 4, 2),
+    }
+    found = TimeOrder("reversed")(tokens)
+    assert all(torch.equal(found[path], own.flip(1)) for path, own in tokens.items())
 
-        def classify(self, tokens):
-            return tokens
 
-    clips = torch.arange(6.0).reshape(1, 3, 2)
-    found = TimeOrdered(Net(), "reversed")(clips)
-    assert torch.equal(found["slow"], clips.flip(1))
-    assert torch.equal(found["fast"], clips.repeat(1, 2, 1).flip(1))
+@pytest.mark.parametrize("text", ["sideways", "0,2", "1,2,3", "0,0", "", "0,1,", "-1,0"])
+def test_orders_that_are_none(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="must be normal, reversed"):
+        time_order(text)
 
 
 def test_folds_never_split_a_group_and_are_of_like_size():
