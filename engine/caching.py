@@ -260,12 +260,15 @@ def fill_cache(args: argparse.Namespace, shard: tuple[int, int]) -> int:
     start = time.perf_counter()
     caching.run(todo)
     total = time.perf_counter() - start
-    sums = distributed.sum_over_processes([caching.clips, caching.forward_seconds, total])
-    clips, forward, total = (value / distributed.world_size() for value in sums)
-    print(f"{caching.folder}: {sum(map(len, todo.values()))} videos, {sums[0]:.0f} clips")
+    videos, clips, forward, total = distributed.sum_over_processes(
+        [sum(map(len, todo.values())), caching.clips, caching.forward_seconds, total]
+    )
+    print(f"{caching.folder}: {videos:.0f} videos, {clips:.0f} clips")
     if clips:
+        processes = distributed.world_size()
         print(
-            f"{sums[0] / total:.3g} clips/s: {total:.1f} s, {total / forward:.3f} times the "
-            f"{forward:.1f} s of the network's forward passes"
+            f"{clips * processes / total:.3g} clips/s: {total / processes:.1f} s, "
+            f"{total / forward:.3f} times the {forward / processes:.1f} s of the network's forward "
+            "passes"
         )
     return 0
