@@ -1,6 +1,7 @@
 """Fills a token cache: every view of every video goes once through the frozen part of a network."""
 
 import argparse
+import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -106,10 +107,9 @@ class Caching:
     @torch.inference_mode()
     def encode(self, clips: Iterable[np.ndarray], bar: tqdm) -> np.ndarray:
         """uint8 views (T, H, W, C) -> what is kept of them, float32 (views, ...)."""
-        encoded, batch = [], []
-        clips = iter(clips)
+        encoded, clips = [], iter(clips)
         normalize = normalization(self.model.spec)
-        while batch := [clip for _, clip in zip(range(self.batch_size), clips, strict=False)]:
+        while batch := list(itertools.islice(clips, self.batch_size)):
             inputs = normalize(torch.from_numpy(np.stack(batch)).to(self.device))
             start = time.perf_counter()
             encoded.append(self.model.encode(inputs).float().cpu().numpy())
@@ -120,35 +120,42 @@ class Caching:
 
     def views_of(self, part: str, videos: Sequence[int]) -> Iterator[Iterable[np.ndarray]]:
         """The views of some videos of a part, uint8 (T, H, W, C) each, video by video."""
+        return self._training_views(videos) if part == "train" else self._test_views(videos)
+
+    def _training_views(self, videos: Sequence[int]) -> Iterator[Iterable[np.ndarray]]:
         spec, about = self.model.spec, self.about["views"]
-        records, rule = getattr(self.split, part), about["mirror"]
-        reader = frame_reader(spec, self.split)
-        if part == "train":
-            dataset = TrainingViews(
-                *(records, videos, about["train"], reader),
-                length=spec.frames,
-                transform=training_transform(spec, rule),
-                seed=about["seed"],
-            )
-            for clips in self._loader(dataset):
-                yield clips.numpy()
-            return
+        dataset = TrainingViews(
+            *(self.split.train, videos, about["train"], frame_reader(spec, self.split)),
+            length=spec.frames,
+            transform=training_transform(spec, about["mirror"]),
+            seed=about["seed"],
+        )
+        for clips in self._loader(dataset):
+            yield clips.numpy()
+
+    def _test_views(self, videos: Sequence[int]) -> Iterator[Iterable[np.ndarray]]:
+        """The test's, and the central clip's centre behind them where it is not their first."""
+        spec, about = self.model.spec, self.about["views"]
+        size = spec.input.crop
         has_central = about["clips"] != "single"
 
         def choose(count: int, length: int) -> list[np.ndarray]:
             central = single_clip(count, length) if has_central else []
             return [*CLIP_RULES[about["clips"]](count, length), *central]
 
-        dataset = VideoDataset([records[video] for video in videos], reader, spec.frames, choose)
-        for images, indices, error in self._loader(dataset):
+        records = [self.split.val[video] for video in videos]
+        reader = frame_reader(spec, self.split)
+        for images, indices, error in self._loader(
+            VideoDataset(records, reader, spec.frames, choose)
+        ):
             if error:
                 raise DataError(error)
             images, clips = images.numpy(), [clip.numpy() for clip in indices]
-            own = clips[:-1] if has_central else clips
-            yield [
-                *views(images, own, spec.input.crop, about["crops"] > 1, rule),
-                *views(images, clips[len(own) :], spec.input.crop, False, rule),
-            ]
+            number = len(clips) - has_central
+            yield itertools.chain(
+                views(images, clips[:number], size, about["crops"] > 1, about["mirror"]),
+                views(images, clips[number:], size, False, about["mirror"]),
+            )
 
     def _loader(self, dataset: Dataset) -> DataLoader:
         """Whole videos, read while the network computes: few in memory at once."""
@@ -260,12 +267,15 @@ def fill_cache(args: argparse.Namespace, shard: tuple[int, int]) -> int:
     start = time.perf_counter()
     caching.run(todo)
     total = time.perf_counter() - start
-    sums = distributed.sum_over_processes([caching.clips, caching.forward_seconds, total])
-    clips, forward, total = (value / distributed.world_size() for value in sums)
-    print(f"{caching.folder}: {sum(map(len, todo.values()))} videos, {sums[0]:.0f} clips")
+    videos, clips, forward, total = distributed.sum_over_processes(
+        [sum(map(len, todo.values())), caching.clips, caching.forward_seconds, total]
+    )
+    print(f"{caching.folder}: {videos:.0f} videos, {clips:.0f} clips")
     if clips:
+        processes = distributed.world_size()
         print(
-            f"{sums[0] / total:.3g} clips/s: {total:.1f} s, {total / forward:.3f} times the "
-            f"{forward:.1f} s of the network's forward passes"
+            f"{clips * processes / total:.3g} clips/s: {total / processes:.1f} s, "
+            f"{total / forward:.3f} times the {forward / processes:.1f} s of the network's forward "
+            "passes"
         )
     return 0

@@ -27,7 +27,7 @@ from models.archs import ArchError
 from opt import SCHEDULERS
 
 ROOT = Path(__file__).resolve().parents[1]
-DEFAULT_CACHE = "default"  # what --cache means without a folder
+DEFAULT_CACHE = Path("<default>")  # what --cache means without a folder
 
 
 class UsageError(ValueError):
