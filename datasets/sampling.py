@@ -56,3 +56,7 @@ def multi_clip(count: int, length: int) -> list[np.ndarray]:
         return [clip_frames(0, count, length)]
     shift = (duration - (starts[-1] + length)) // 2
     return [np.arange(start + 1 + shift, start + 1 + shift + length) for start in starts]
+
+
+# The tests' rules, by the names that results and token caches give them.
+CLIP_RULES = {"multi": multi_clip, "single": single_clip}

@@ -19,7 +19,9 @@ from engine.checkpoint import BEST, load_checkpoint
 from engine.cli import choose_device, resolve
 from engine.data_check import check_before_training, warn_of_other_data
 from engine.finetuning import prepare_model
+from engine.rate import Gauge
 from engine.signals import ignore_in_worker
+from engine.token_cache import TokenCache
 from engine.weights import start_from_weights
 from models import ArchSpec, VideoNet, create_model, get_arch
 from video_transforms import (
@@ -48,6 +50,7 @@ class Training:
     mirror_rule: str
     folder: Path
     fingerprint: dict
+    gauge: Gauge | None = None
 
     def about(self) -> dict:
         """What a checkpoint says about its data."""
@@ -73,6 +76,7 @@ class Stream:
     mirror_rule: str
     checkpoint: Path
     unscored: dict[str, str] = field(default_factory=dict)
+    cache: TokenCache | None = None
 
 
 def run_folder(output: Path | None, dataset: str, arch: str, split: int) -> Path:
@@ -133,6 +137,11 @@ def choose_mirror_rule(flip: bool | None, split: Split) -> str:
     return INVERTED if split.modality == "flow" else PLAIN
 
 
+def training_transform(spec: ArchSpec, mirror_rule: str) -> Compose:
+    """What training does to a video's images: a random crop, and perhaps a mirror image."""
+    return Compose(MultiScaleCornerCrop(spec.input.crop), RandomHorizontalFlip(mirror_rule))
+
+
 def build_training(args: argparse.Namespace) -> Training:
     """Checks everything that the arguments name, in the order of its cost, and builds it."""
     spec = get_arch(args.arch)
@@ -149,7 +158,7 @@ def build_training(args: argparse.Namespace) -> Training:
     reader = frame_reader(spec, split, args.scaled_decoding)
     size = spec.input.crop
     rule = choose_mirror_rule(args.flip, split)
-    augment = Compose(MultiScaleCornerCrop(size), RandomHorizontalFlip(rule))
+    augment = training_transform(spec, rule)
     clips = {
         "length": spec.frames,
         "segments": args.num_seg,
@@ -191,11 +200,16 @@ def _loader(
     )
 
 
-def build_stream(args: argparse.Namespace, arch: str, checkpoint: Path | None) -> Stream:
-    """A trained network of architecture `arch` and its test list; by default its best model."""
+def build_stream(
+    args: argparse.Namespace, arch: str, checkpoint: Path | None, given: Split | None = None
+) -> Stream:
+    """A trained network of architecture `arch` and its test list; by default its best model.
+
+    A `given` list is not compared with the data that the network was trained on.
+    """
     spec = get_arch(arch)
     device = choose_device(args.device)
-    split = open_split(args, spec, ("val",))
+    split = given or open_split(args, spec, ("val",))
     model = create_model(spec.name, len(split.class_names))
     if checkpoint is None:
         checkpoint = run_folder(args.runs, args.dataset, spec.name, args.split) / BEST
@@ -206,7 +220,8 @@ def build_stream(args: argparse.Namespace, arch: str, checkpoint: Path | None) -
                 f"warning: {checkpoint} was trained on {key} {content[key]} and is tested on {key} "
                 f"{asked}; videos that it has seen may be in the test"
             )
-    warn_of_other_data(content, fingerprint(split), checkpoint, ("val",))
+    if given is None:
+        warn_of_other_data(content, fingerprint(split), checkpoint, ("val",))
     return Stream(
         spec=spec,
         split=split,

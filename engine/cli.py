@@ -23,10 +23,12 @@ from engine.flag_types import (
     share,
 )
 from engine.learner import AMP_TYPES, NonFiniteLoss
+from engine.time_order import time_order
 from models.archs import ArchError
 from opt import SCHEDULERS
 
 ROOT = Path(__file__).resolve().parents[1]
+DEFAULT_CACHE = Path("<default>")  # what --cache means without a folder
 
 
 class UsageError(ValueError):
@@ -157,6 +159,7 @@ def _add_file_flags(parser: argparse.ArgumentParser, print_freq: int) -> None:
         "any; a NAME of scripts/weights.py list (%(default)s)",
     )
     add("--output", type=path, metavar="DIR", help="where runs are kept (checkpoint)")
+    _add_cache_flag(add)
     add(
         "-c",
         "--continue",
@@ -187,6 +190,17 @@ def _add_file_flags(parser: argparse.ArgumentParser, print_freq: int) -> None:
     add("--keep", type=non_negative, default=0, metavar="N", help="also keep the newest N epochs")
 
 
+def _add_cache_flag(add: Callable[..., argparse.Action]) -> None:
+    add(
+        "--cache",
+        type=path,
+        nargs="?",
+        const=DEFAULT_CACHE,
+        metavar="DIR",
+        help="take a frozen backbone's tokens from scripts/cache_tokens.py's files (docs/CACHE.md)",
+    )
+
+
 def testing_parser(description: str) -> argparse.ArgumentParser:
     """The test scripts' parser, without the architectures and checkpoints."""
     parser = argparse.ArgumentParser(
@@ -201,10 +215,18 @@ def testing_parser(description: str) -> argparse.ArgumentParser:
         default=True,
         help="centre and corner crops and their mirror images, or the centre alone",
     )
+    add(
+        "--time-order",
+        type=time_order,
+        default="normal",
+        metavar="ORDER",
+        help="of the tokens: reversed, shuffled, or their places, as 1,0,2 (%(default)s)",
+    )
     add("--batch-size", type=positive, help="clips at once (10 on a GPU, 2 on a CPU)")
     add("--runs", type=path, metavar="DIR", help="where training kept its runs (checkpoint)")
     add("--results", type=path, metavar="DIR", help="where results go (results)")
     add("--scores", type=path, metavar="FILE.npz", help="write the scores there")
+    _add_cache_flag(add)
     return parser
 
 

@@ -57,4 +57,4 @@ def warn_of_other_data(content: dict, here: dict, what: object, parts: tuple[str
     except (AttributeError, KeyError, TypeError, ValueError):
         found = ["its fingerprint cannot be read"]
     for difference in found:
-        print(f"warning: other data than {what} was trained on: {difference}")
+        print(f"warning: other data than {what} was made with: {difference}")

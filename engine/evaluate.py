@@ -12,15 +12,15 @@ from tqdm import tqdm
 
 from datasets import DataError
 from datasets.clips import VideoDataset
-from datasets.sampling import multi_clip, single_clip
+from datasets.sampling import CLIP_RULES
 from engine import distributed
 from engine.build import Stream, build_stream, frame_reader
+from engine.cached import build_cached_stream, score_cached
 from engine.cli import UsageError, resolve
 from engine.metrics import fuse
 from engine.report import print_summary, summarize_scores, write_results
+from engine.time_order import set_time_order
 from video_transforms import NONE, crop_at, crop_corners, mirror
-
-CLIP_RULES = {"multi": multi_clip, "single": single_clip}
 
 
 def views(
@@ -142,14 +142,18 @@ def _test_stream(
 ) -> tuple[np.ndarray, list[np.ndarray], dict]:
     """Scores a stream's videos, in its list's order, and prints the summary that it returns."""
     start = time.perf_counter()
-    scores, clip_scores = score_all(
-        stream,
-        CLIP_RULES[clip_rule],
-        args.ten_crop,
-        args.batch_size,
-        args.workers,
-        args.scaled_decoding,
-    )
+    set_time_order(stream.model, args.time_order)
+    if stream.cache is not None:
+        scores, clip_scores = score_cached(stream, clip_rule, args.ten_crop)
+    else:
+        scores, clip_scores = score_all(
+            stream,
+            CLIP_RULES[clip_rule],
+            args.ten_crop,
+            args.batch_size,
+            args.workers,
+            args.scaled_decoding,
+        )
     summary = summarize_scores(scores, _labels(stream), time.perf_counter() - start)
     print_summary(stream.spec.name, summary)
     for error in stream.unscored.values():
@@ -159,7 +163,8 @@ def _test_stream(
 
 def run_test(args: argparse.Namespace, clip_rule: str) -> int:
     """Tests one network (`args.arch`, `args.checkpoint`) and writes its results."""
-    stream = build_stream(args, args.arch, args.checkpoint)
+    build = build_cached_stream if args.cache else build_stream
+    stream = build(args, args.arch, args.checkpoint)
     scores, clip_scores, summary = _test_stream(args, stream, clip_rule)
     about = _about(args, clip_rule, [stream]) | {"arch": stream.spec.name}
     about["checkpoint"] = str(stream.checkpoint)
@@ -169,9 +174,10 @@ def run_test(args: argparse.Namespace, clip_rule: str) -> int:
 
 def run_fused_test(args: argparse.Namespace, clip_rule: str) -> int:
     """Tests an RGB and a flow network on the same videos, and their fusion."""
+    build = build_cached_stream if args.cache else build_stream
     rgb, flow = streams = (
-        build_stream(args, args.arch_rgb, args.checkpoint_rgb),
-        build_stream(args, args.arch_flow, args.checkpoint_flow),
+        build(args, args.arch_rgb, args.checkpoint_rgb),
+        build(args, args.arch_flow, args.checkpoint_flow),
     )
     for stream, modality in ((rgb, "rgb"), (flow, "flow")):
         if stream.spec.modality != modality:
@@ -228,6 +234,7 @@ def _about(args: argparse.Namespace, clip_rule: str, streams: Sequence[Stream]) 
         "split": args.split,
         "clips": clip_rule,
         "crops": (10 if mirrored else 5) if args.ten_crop else 1,
+        "time_order": args.time_order,
     }
 
 
@@ -245,6 +252,8 @@ def _write(
     split = streams[0].split
     crops = "ten" if args.ten_crop else "one"
     stem = f"{args.dataset}_{name}_split{args.split}_{clip_rule}_clip_{crops}_crop"
+    if args.time_order != "normal":
+        stem += f"_{args.time_order}"
     write_results(
         resolve(args.results, "results") / stem,
         _scores_path(args),

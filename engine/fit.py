@@ -7,6 +7,7 @@ from pathlib import Path
 
 from engine import distributed
 from engine.build import Training, build_training, run_folder
+from engine.cached import build_cached_training
 from engine.checkpoint import BEST, LAST, load_checkpoint
 from engine.cli import resolve
 from engine.data_check import warn_of_other_data
@@ -26,7 +27,7 @@ def run_training(args: argparse.Namespace, make_optimizer: MakeOptimizer) -> int
     spec = get_arch(args.arch)
     folder = run_folder(args.output, args.dataset, spec.name, args.split)
     checkpoint = _choose_checkpoint(args, folder)
-    training = build_training(args)
+    training = (build_cached_training if args.cache else build_training)(args)
     learner = make_learner(training, args, make_optimizer)
     if args.evaluate:
         return _evaluate(training, learner, checkpoint, args)

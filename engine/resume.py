@@ -154,13 +154,15 @@ def _restore_optimizer(state: Mapping[str, Any], optimizer: torch.optim.Optimize
             f"its optimizer has {len(saved)} groups of parameters, here are {len(ours)}; "
             "continue with the --layer-decay that it was trained with"
         )
+    # Whether a step is one kernel is this code's matter; files of before it was do not tell.
+    saved = [{**theirs, "fused": own["fused"]} for theirs, own in zip(saved, ours, strict=True)]
     for theirs, own in zip(saved, ours, strict=True):
         shared = own.keys() & theirs.keys() - {"params"}
         if not is_like({key: theirs[key] for key in shared}, {key: own[key] for key in shared}):
             raise ValueError("its optimizer's settings are no settings")
         if not math.isfinite(theirs.get("lr", math.nan)):
             raise ValueError(f"its learning rate is {theirs.get('lr')}")
-    optimizer.load_state_dict(state)
+    optimizer.load_state_dict({**state, "param_groups": saved})
     for parameter, values in optimizer.state.items():
         for key, value in values.items():
             if isinstance(value, torch.Tensor) and value.numel() != 1:

@@ -135,6 +135,8 @@ class Trainer:
             f"(--batch-size x --iter-size x processes) {sums}",
             flush=True,
         )
+        if training.gauge is not None:
+            print(f"from tokens: {training.gauge}", flush=True)
 
     def _begin_epoch(self) -> PassResult:
         """Sets order, crops and random numbers; returns the sums of what is already done."""
@@ -184,7 +186,11 @@ class Trainer:
         if learner.average is not None:
             ema = self._validate(learner.average.module, f"{title} average's validation", train)
         self.schedule.step(val.loss)
-        print(epoch_line(self.epoch, args.epochs, lr, train, val, ema), flush=True)
+        line = epoch_line(self.epoch, args.epochs, lr, train, val, ema)
+        if training.gauge is not None:
+            share = training.gauge.share(train.clips_per_second / distributed.world_size())
+            line += f", {share:.0f} % of the matrix rate"
+        print(line, flush=True)
         # The log first: killed before the checkpoint, the epoch is run and logged again.
         if log:
             log.epoch(self.epoch, lr, train, val, ema)

@@ -7,6 +7,7 @@ from models.heads import (
     Bert2Net,
     Bert10Net,
     ConcatenationNet,
+    FlatNet,
     LstmNet,
     NonLocalConcatenationNet,
 )
@@ -29,6 +30,7 @@ NETWORKS = {
     "bert2": Bert2Net,
     "lstm": LstmNet,
     "concatenation": ConcatenationNet,
+    "flat": FlatNet,
     "nlb_concatenation": NonLocalConcatenationNet,
     "two_pathway_average": TwoPathwayAverageNet,
     "two_pathway_bert_early": EarlyBertNet,

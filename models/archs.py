@@ -92,6 +92,7 @@ class ArchSpec:
         reduction: None, "FRAB" or "FRMB".
         hidden: units of the LSTM or of the linear layer behind concatenated tokens.
         dropout: probability before `fc_action`.
+        layers, heads, class_token: of a single-pathway BERT head, as in `models.bert.BERT`.
     """
 
     name: str
@@ -102,6 +103,9 @@ class ArchSpec:
     reduction: str | None = None
     hidden: int = 0
     dropout: float = 0.8
+    layers: int = 1
+    heads: int = 8
+    class_token: bool = True
 
     @property
     def input(self) -> InputSpec:

@@ -108,6 +108,7 @@ class BERT(nn.Module):
         token_std: standard deviation of the initial class token and positions.
         linear_std: that of the linear layers' weights; None leaves PyTorch's default.
         layers, heads: of the transformer; the paper's best has one layer of 8 heads.
+        class_token: without it the class vector is the mean of the tokens' outputs.
 
     Attributes:
         keep_probability: of each token being attended at all, while training.
@@ -121,12 +122,14 @@ class BERT(nn.Module):
         linear_std: float | None = None,
         layers: int = 1,
         heads: int = HEADS,
+        class_token: bool = True,
     ):
         super().__init__()
         if width % heads:
             raise ValueError(f"{width} channels cannot be split into {heads} heads")
-        self.clsToken = nn.Parameter(torch.empty(1, 1, width))
-        self.embedding = _Embedding(tokens + 1, width)
+        token = nn.Parameter(torch.empty(1, 1, width)) if class_token else None
+        self.register_parameter("clsToken", token)
+        self.embedding = _Embedding(tokens + class_token, width)
         self.transformer_blocks = nn.ModuleList(
             TransformerBlock(width, heads) for _ in range(layers)
         )
@@ -135,7 +138,8 @@ class BERT(nn.Module):
         self._init_weights(token_std, linear_std)
 
     def _init_weights(self, token_std: float, linear_std: float | None) -> None:
-        nn.init.normal_(self.clsToken, std=token_std)
+        if self.clsToken is not None:
+            nn.init.normal_(self.clsToken, std=token_std)
         nn.init.normal_(self.embedding.learnedPosition.pe, std=token_std)
         if linear_std is None:
             return
@@ -150,7 +154,7 @@ class BERT(nn.Module):
         mask = self._draw_mask(tokens) if self.training else None
         for block in self.transformer_blocks:
             x = block(x, mask)
-        return x[:, 0]
+        return x.mean(dim=1) if self.clsToken is None else x[:, 0]
 
     def attention_weights(self, tokens: Tensor) -> Tensor:
         """(N, T, D) -> the last layer's weights (N, heads, T+1, T+1); row 0: the class token's."""
@@ -161,12 +165,20 @@ class BERT(nn.Module):
         return last.attention.weights(last.input_sublayer.norm(x))
 
     def _embed(self, tokens: Tensor) -> Tensor:
-        x = torch.cat([self.clsToken.expand(len(tokens), -1, -1), tokens], dim=1)
-        return self.dropout(x + self.embedding.learnedPosition.pe)
+        if self.clsToken is not None:
+            tokens = torch.cat([self.clsToken.expand(len(tokens), -1, -1), tokens], dim=1)
+        return self.dropout(tokens + self.embedding.learnedPosition.pe)
 
     def _draw_mask(self, tokens: Tensor) -> Tensor:
-        """Which tokens may be attended, (N, 1, 1, T+1); the class token always."""
-        keep = torch.rand(tokens.shape[0], tokens.shape[1] + 1, device=tokens.device)
+        """Which tokens may be attended, (N, 1, 1, T+1); the class token always.
+
+        Without a class token (N, 1, 1, T), and a clip that would lose all its tokens keeps them.
+        """
+        positions = self.embedding.learnedPosition.pe.shape[1]
+        keep = torch.rand(tokens.shape[0], positions, device=tokens.device)
         keep = keep < self.keep_probability
-        keep[:, 0] = True
+        if self.clsToken is None:
+            keep |= ~keep.any(dim=1, keepdim=True)
+        else:
+            keep[:, 0] = True
         return keep[:, None, None]

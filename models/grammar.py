@@ -7,6 +7,7 @@ In this order:
 2. the other modality's twin of a row, so that two streams of one name are one network;
 3. the parts, each at most once, in any order behind the backbone. The network's own name has
    them in the table's order, a BERT head before the reduction and any other behind it.
+   `bert10_2layers`, `bert10_1head` and `bert10_noclass` are the paper's variants of BERT.
 Layer sizes and dropout that a name does not tell are those of the nearest row.
 """
 
@@ -17,13 +18,20 @@ from dataclasses import replace
 from models.archs import ARCHS, INPUTS, NAMINGS, ArchError, ArchSpec
 from models.backbones import BACKBONES
 
+BERT_VARIANTS = {
+    "2layers": {"layers": 2},
+    "1head": {"heads": 1},
+    "noclass": {"class_token": False},
+}
 HEADS = {
     "": "average",
     "bert10": "bert10",
     "bert2": "bert2",
     "lstm": "lstm",
     "concatenation": "concatenation",
+    "flat": "flat",
     "NLB_concatenation": "nlb_concatenation",
+    **{f"{bert}_{variant}": bert for bert in ("bert10", "bert2") for variant in BERT_VARIANTS},
 }
 REDUCTIONS = ("FRAB", "FRMB")
 FUSIONS = ("early", "late")
@@ -53,11 +61,29 @@ def get_arch(name: str) -> ArchSpec:
     row = _row(canonical)
     if row:
         return row
+    return _compose(canonical, *parts)
+
+
+def with_head(spec: ArchSpec, head: str) -> ArchSpec:
+    """The single-pathway network with another head, a key of HEADS; its name may be a row's.
+
+    Raises ArchError for a head or a backbone that there is not.
+    """
+    if spec.backbone == TWO_PATHWAYS or head not in HEADS:
+        what = spec.name if head in HEADS else f"'{head}'"
+        raise ArchError(f"{what}: choose a network of one pathway and of the heads {list(HEADS)}")
+    parts = (spec.modality, spec.backbone, spec.frames, head, spec.reduction or "", "")
+    return _compose(_join(*parts), *parts)
+
+
+def _compose(
+    name: str, modality: str, backbone: str, frames: int, head: str, reduction: str, fusion: str
+) -> ArchSpec:
     kind = HEADS[head]
     if backbone == TWO_PATHWAYS:
         kind = f"two_pathway_bert_{fusion}" if fusion else "two_pathway_average"
     return ArchSpec(
-        name=canonical,
+        name=name,
         modality=modality,
         backbone=backbone,
         frames=frames,
@@ -65,6 +91,7 @@ def get_arch(name: str) -> ArchSpec:
         reduction=reduction or None,
         hidden=_nearest(backbone, kind).hidden,
         dropout=_nearest(backbone, "average").dropout,
+        **BERT_VARIANTS.get(head.rpartition("_")[2], {}),
     )
 
 
@@ -142,6 +169,6 @@ def _row(name: str) -> ArchSpec | None:
 
 
 def _nearest(backbone: str, head: str) -> ArchSpec:
-    """The first row of that backbone and head, else the first of that head."""
-    rows = [row for row in ARCHS.values() if row.head == head]
+    """The first row of that backbone and head, else the first of that head, else of all."""
+    rows = [row for row in ARCHS.values() if row.head == head] or list(ARCHS.values())
     return next((row for row in rows if row.backbone == backbone), rows[0])

@@ -23,8 +23,13 @@ class Bert10Net(LateTemporalNet):
     """BERT: the output of the class token."""
 
     def add_head(self) -> int:
-        self.bert = BERT(self.width, self.num_tokens)
+        self.bert = self.make_bert()
         return self.width
+
+    def make_bert(self, **initialisation: float) -> BERT:
+        spec = self.spec
+        shape = {"layers": spec.layers, "heads": spec.heads, "class_token": spec.class_token}
+        return BERT(self.width, self.num_tokens, **shape, **initialisation)
 
     def prepare(self, tokens: Tensor) -> Tensor:
         return tokens
@@ -40,9 +45,8 @@ class Bert10Net(LateTemporalNet):
 class Bert2Net(Bert10Net):
     """BERT on L2-normalised tokens, with its own initialisation."""
 
-    def add_head(self) -> int:
-        self.bert = BERT(self.width, self.num_tokens, token_std=self.width**-0.5, linear_std=0.02)
-        return self.width
+    def make_bert(self) -> BERT:
+        return super().make_bert(token_std=self.width**-0.5, linear_std=0.02)
 
     def prepare(self, tokens: Tensor) -> Tensor:
         return F.normalize(tokens, dim=-1)
@@ -71,8 +75,20 @@ class ConcatenationNet(LateTemporalNet):
         return self.linear(self.dropout(flat))  # (N, hidden)
 
 
+class FlatNet(LateTemporalNet):
+    """All tokens side by side, with no layer between them and the classifier."""
+
+    def add_head(self) -> int:
+        return self.width * self.num_tokens
+
+    def temporal(self, tokens: Tensor) -> Tensor:
+        return self.dropout(tokens.flatten(1))  # (N, T * D)
+
+
 class NonLocalConcatenationNet(ConcatenationNet):
     """Concatenation behind a non-local block over the feature maps."""
+
+    encodes = "maps"
 
     def add_head(self) -> int:
         self.NLB = NonLocalBlock(self.width)
@@ -80,3 +96,10 @@ class NonLocalConcatenationNet(ConcatenationNet):
 
     def spatial_pool(self, features: Tensor) -> Tensor:
         return super().spatial_pool(self.NLB(features))
+
+    def encode(self, clips: Tensor) -> Tensor:
+        """The maps (N, D, T', h, w): the block learns with the head."""
+        return self.reduced_features(clips)
+
+    def classify_encoded(self, encoded: Tensor) -> Tensor:
+        return self.classify(self.spatial_pool(encoded))

@@ -11,10 +11,11 @@ class VideoNet(nn.Module):
     """What every architecture offers, whatever its backbone and head."""
 
     spec: ArchSpec
+    encodes = ""  # what `encode` gives, where it is not the tokens that most heads share
 
     def forward(self, clips: Tensor) -> Tensor:
         """Normalised clips (N, C, T, H, W) -> logits (N, num_classes)."""
-        return self.classify(self.forward_tokens(clips))
+        return self.classify_encoded(self.encode(clips))
 
     def forward_tokens(self, clips: Tensor) -> Tensor | dict[str, Tensor]:
         """Normalised clips (N, C, T, H, W) -> what the temporal head sees, (N, T', D)."""
@@ -22,6 +23,18 @@ class VideoNet(nn.Module):
 
     def classify(self, tokens: Tensor | dict[str, Tensor]) -> Tensor:
         """Tokens of `forward_tokens` -> logits (N, num_classes)."""
+        raise NotImplementedError
+
+    def encode(self, clips: Tensor) -> Tensor:
+        """What everything below the temporal head makes of clips, one tensor (N, ...)."""
+        return self.forward_tokens(clips)
+
+    def classify_encoded(self, encoded: Tensor) -> Tensor:
+        """The temporal head's logits (N, num_classes) of what `encode` gives."""
+        return self.classify(encoded)
+
+    def encoder_parts(self) -> list[str]:
+        """Names of the modules that `encode` passes: the backbone and what reduces it."""
         raise NotImplementedError
 
     def backbone_parts(self) -> list[nn.Module]:
@@ -94,6 +107,9 @@ class LateTemporalNet(VideoNet):
         parts = (list(m) if isinstance(m, lists) else [m] for m in self.features.children())
         return [part for some in parts for part in some]
 
+    def encoder_parts(self) -> list[str]:
+        return ["features"] if self.mapper is None else ["features", "mapper"]
+
     def replaced_blocks(self) -> list[str]:
         if self.spec.reduction != "FRMB":
             return []
@@ -111,12 +127,14 @@ class LateTemporalNet(VideoNet):
         """(N, D, T', h, w) -> tokens (N, T', D)."""
         return features.mean(dim=(3, 4)).transpose(1, 2)
 
-    def forward_tokens(self, clips: Tensor) -> Tensor:
+    def reduced_features(self, clips: Tensor) -> Tensor:
+        """Clips -> (N, D, T', h, w)."""
         self.spec.check_clips(clips.shape)
         features = self.features(clips)
-        if self.mapper is not None:
-            features = self.mapper(features)
-        return self.spatial_pool(features)
+        return features if self.mapper is None else self.mapper(features)
+
+    def forward_tokens(self, clips: Tensor) -> Tensor:
+        return self.spatial_pool(self.reduced_features(clips))
 
     def classify(self, tokens: Tensor) -> Tensor:
         return self.fc_action(self.temporal(tokens))

@@ -38,6 +38,9 @@ class TwoPathwayNet(VideoNet):
     def backbone_parts(self) -> list[nn.Module]:
         return [part for name, part in self.model.named_children() if name != "head"]
 
+    def encoder_parts(self) -> list[str]:
+        return [f"model.{name}" for name, _ in self.model.named_children() if name != "head"]
+
 
 class TwoPathwayAverageNet(TwoPathwayNet):
     """Both paths averaged over space and time, slow first."""
@@ -89,6 +92,9 @@ class TwoPathwayBertNet(TwoPathwayNet):
             blocks += [f"model.{REDUCTIONS[path][0]}" for path in self.reduced]
         return blocks
 
+    def encoder_parts(self) -> list[str]:
+        return [*super().encoder_parts(), *self.reduced.values()]
+
     def add_bert(self) -> int:
         """Registers the transformers and returns the width of the class vector."""
         raise NotImplementedError
@@ -107,6 +113,7 @@ class TwoPathwayBertNet(TwoPathwayNet):
 class EarlyBertNet(TwoPathwayBertNet):
     """Both paths reduced and joined to 8 tokens of 640, one BERT."""
 
+    encodes = "early"
     reduced = {"slow": "mapper_slow", "fast": "mapper_fast"}
 
     def add_bert(self) -> int:
@@ -129,6 +136,7 @@ class EarlyBertNet(TwoPathwayBertNet):
 class LateBertNet(TwoPathwayBertNet):
     """The slow path reduced, a BERT for each path, class vectors joined slow first."""
 
+    encodes = "late"
     reduced = {"slow": "mapper"}
 
     def add_bert(self) -> int:
@@ -140,6 +148,19 @@ class LateBertNet(TwoPathwayBertNet):
         """{"slow": (N, 8, 512), "fast": (N, 32, 256)}."""
         slow, fast = self.pathways(clips)
         return {"slow": _spatial_mean(slow), "fast": _spatial_mean(fast)}
+
+    def encode(self, clips: Tensor) -> Tensor:
+        """Both paths' tokens in one row, (N, 8 * 512 + 32 * 256)."""
+        tokens = self.forward_tokens(clips)
+        return torch.cat([tokens["slow"].flatten(1), tokens["fast"].flatten(1)], dim=1)
+
+    def classify_encoded(self, encoded: Tensor) -> Tensor:
+        slow, fast = encoded.split([SLOW_TOKENS * SLOW_REDUCED, FAST_TOKENS * FAST_WIDTH], dim=1)
+        tokens = {
+            "slow": slow.unflatten(1, (SLOW_TOKENS, SLOW_REDUCED)),
+            "fast": fast.unflatten(1, (FAST_TOKENS, FAST_WIDTH)),
+        }
+        return self.classify(tokens)
 
     def classify(self, tokens: dict[str, Tensor]) -> Tensor:
         vectors = [self.bert_slow(tokens["slow"]), self.bert_fast(tokens["fast"])]

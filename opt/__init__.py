@@ -18,8 +18,11 @@ def sgd(parameters: Iterable[nn.Parameter], lr: float, momentum: float, weight_d
 def adamw(
     parameters: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float
 ) -> AdamW:
-    """AdamW (arXiv 1711.05101); `momentum` is its first beta."""
-    return AdamW(parameters, lr, betas=(momentum, 0.999), weight_decay=weight_decay)
+    """AdamW (arXiv 1711.05101); `momentum` is its first beta.
+
+    A step is one pass over the weights: behind a token cache it is most of the work otherwise.
+    """
+    return AdamW(parameters, lr, betas=(momentum, 0.999), weight_decay=weight_decay, fused=True)
 
 
 class Schedule:

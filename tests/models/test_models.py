@@ -169,6 +169,47 @@ def test_bert_drops_tokens_in_training_only():
     assert not torch.equal(bert(tokens), bert(tokens))
 
 
+def test_bert_without_a_class_token_is_the_mean_of_the_outputs():
+    bert = BERT(width=64, tokens=5, class_token=False).eval()
+    assert "clsToken" not in bert.state_dict()
+    assert bert.embedding.learnedPosition.pe.shape == (1, 5, 64)
+    tokens = torch.randn(3, 5, 64)
+    outputs = bert.transformer_blocks[0](tokens + bert.embedding.learnedPosition.pe)
+    assert torch.equal(bert(tokens), outputs.mean(dim=1))
+    assert bert.attention_weights(tokens).shape == (3, 8, 5, 5)
+    bert.keep_probability = 0.1
+    masks = bert._draw_mask(torch.empty(2000, 5, 64))
+    assert masks.shape == (2000, 1, 1, 5) and masks.any(dim=3).all()  # never none
+    assert masks.float().mean().item() == pytest.approx(0.1 + 0.9**5, abs=0.03)
+    bert.keep_probability = 0.0
+    assert bert._draw_mask(tokens).all()
+    assert torch.isfinite(bert.train()(tokens)).all()
+
+
+@pytest.mark.parametrize(
+    ("variant", "layers", "heads", "class_token"),
+    [("", 1, 8, True), ("_2layers", 2, 8, True), ("_1head", 1, 1, True), ("_noclass", 1, 8, False)],
+)
+@pytest.mark.parametrize("bert", ["bert10", "bert2"])
+def test_variants_of_bert_by_name(bert, variant, layers, heads, class_token):
+    model = create_model(f"rgb_tiny3D16f_{bert}{variant}_FRMB", 3).eval()
+    assert model.spec.name == f"rgb_tiny3D16f_{bert}{variant}_FRMB"
+    assert len(model.bert.transformer_blocks) == layers
+    assert {block.attention.heads for block in model.bert.transformer_blocks} == {heads}
+    assert ("bert.clsToken" in model.state_dict()) == class_token
+    tokens = torch.randn(2, 8, 64)
+    assert model.classify(tokens).shape == (2, 3)
+    assert not torch.allclose(model.classify(tokens), model.classify(tokens.flip(1)))
+
+
+def test_plain_concatenation_is_a_linear_map_of_all_tokens():
+    model = create_model("rgb_tiny3D16f_FRMB_flat", 3).eval()
+    tokens = torch.randn(2, 8, 64)
+    weight, bias = model.fc_action.weight, model.fc_action.bias
+    assert weight.shape == (3, 8 * 64)
+    torch.testing.assert_close(model.classify(tokens), tokens.flatten(1) @ weight.T + bias)
+
+
 def test_a_dropped_token_changes_nothing():
     bert = BERT(width=64, tokens=4).eval()
     block = bert.transformer_blocks[0]

@@ -100,7 +100,7 @@ def test_the_fingerprint_is_printed_stored_and_compared(own, tmp_path, capsys):
 
 def differences_in(text: str) -> list[str]:
     return [
-        line.split("was trained on: ")[1]
+        line.split("was made with: ")[1]
         for line in text.splitlines()
         if line.startswith("warning: other data than ")
     ]

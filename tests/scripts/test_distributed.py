@@ -19,6 +19,7 @@ from torch import nn
 
 import two_stream_bert2
 from engine.cli import run
+from scripts import cache_tokens
 from scripts.eval import combined_demo, spatial_demo3D, spatial_demo_bert
 from tests.conftest import ROOT
 
@@ -31,6 +32,7 @@ SCRIPTS = {
     "multi": spatial_demo3D.main,
     "single": spatial_demo_bert.main,
     "fused": combined_demo.main,
+    "cache": cache_tokens.main,
 }
 
 

@@ -1,0 +1,141 @@
+"""What BERT's class token attends to over time, in videos that are called right and wrong.
+
+    python scripts/attention.py -d motions -a flow_tiny3D16f_bert10_FRMB --picture attention.png
+
+Of each test video the central clip's central crop is classified. The picture shows some videos of
+both kinds, a frame for each temporal token, and the class token's attention to the tokens, mean
+over the heads; below, its mean over all videos of a class.
+"""
+
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from datasets.sampling import single_clip  # noqa: E402
+from engine.build import Stream, build_stream, frame_reader  # noqa: E402
+from engine.cli import UsageError, resolve, run, single_stream_parser  # noqa: E402
+from engine.flag_types import path, positive  # noqa: E402
+from video_transforms import CenterCrop  # noqa: E402
+
+RIGHT, WRONG = "#2b6cb0", "#c53030"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A video: its clip's frames, one a token, uint8 (T', H, W, C), and attention (T',)."""
+
+    folder: str
+    label: int
+    called: int
+    frames: np.ndarray
+    attention: np.ndarray
+
+    @property
+    def colour(self) -> str:
+        return RIGHT if self.called == self.label else WRONG
+
+
+@torch.inference_mode()
+def look(stream: Stream) -> list[Case]:
+    """Every test video's case."""
+    spec, reader = stream.spec, frame_reader(stream.spec, stream.split)
+    crop, cases = CenterCrop(spec.input.crop), []
+    for record in tqdm(stream.split.val, spec.name, unit="video", dynamic_ncols=True, disable=None):
+        (numbers,) = single_clip(record.count, spec.frames)
+        clip = np.ascontiguousarray(crop(reader.read(record, numbers)))
+        inputs = stream.normalize(torch.from_numpy(clip)[None].to(stream.device))
+        weights = stream.model.attention(inputs)
+        if isinstance(weights, dict):
+            raise UsageError(f"{spec.name} has two class tokens; choose a network with one")
+        attention = weights[0, :, 0, 1:].mean(dim=0).cpu().numpy()
+        called = int(stream.model(inputs).argmax())
+        span = spec.frames // len(attention)  # a token's frame: the middle of its span
+        frames = clip[span // 2 :: span][: len(attention)]
+        cases.append(Case(record.folder, record.label, called, frames, attention))
+    return cases
+
+
+def choose(cases: list[Case], number: int) -> list[Case]:
+    """Up to `number` right and `number` wrong videos, of different classes where possible."""
+    chosen = []
+    for is_right in (True, False):
+        own = [case for case in cases if (case.called == case.label) == is_right]
+        seen, ranks = Counter(), []
+        for case in own:
+            ranks.append(seen[case.label])
+            seen[case.label] += 1
+        chosen += [own[place] for place in np.argsort(ranks, kind="stable")[:number]]
+    return chosen
+
+
+def draw(cases: list[Case], chosen: list[Case], names: list[str], path: Path) -> None:
+    """The picture: a row for each chosen video, and below the means of each class."""
+    tokens = len(cases[0].attention)
+    columns = min(4, len(names))
+    lines = -(-len(names) // columns)
+    figure = plt.figure(
+        figsize=(11, 1.15 * len(chosen) + 1.5 * lines), layout="constrained", dpi=75
+    )
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1.15 * len(chosen), 1.5 * lines))
+    grid = top.add_gridspec(len(chosen), tokens + 3)
+    highest = 1.05 * max(case.attention.max() for case in chosen)
+    for row, case in enumerate(chosen):
+        for token, frame in enumerate(case.frames):
+            axes = top.add_subplot(grid[row, token])
+            axes.imshow(frame if frame.shape[2] == 3 else frame[..., -1], "gray", vmin=0, vmax=255)
+            axes.set(xticks=[], yticks=[])
+            if token == 0:
+                title = f"{names[case.label]}, called {names[case.called]}"
+                axes.set_title(title, fontsize=9, loc="left", color=case.colour)
+        axes = top.add_subplot(grid[row, tokens:])
+        axes.bar(range(tokens), case.attention, color=case.colour, width=0.7)
+        axes.set(xticks=[], ylim=(0, highest))
+        axes.tick_params(labelsize=7)
+    panels = bottom.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat
+    for axes in list(panels)[len(names) :]:
+        axes.set_visible(False)
+    for axes, (label, name) in zip(panels, enumerate(names), strict=False):
+        for colour, word in ((RIGHT, "right"), (WRONG, "wrong")):
+            own = [c.attention for c in cases if c.label == label and c.colour == colour]
+            if own:
+                axes.plot(np.mean(own, 0), ".-", color=colour, label=f"{len(own)} {word}")
+        axes.set_title(name, fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.legend(fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.stem + ".tmp.png")
+    figure.savefig(temporary)
+    plt.close(figure)
+    temporary.replace(path)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = single_stream_parser(__doc__)
+    parser.add_argument("--videos", type=positive, default=3, help="of each kind (%(default)s)")
+    parser.add_argument("--picture", type=path, metavar="FILE.png", help="(results/attention.png)")
+    args = parser.parse_args(argv)
+    stream = build_stream(args, args.arch, args.checkpoint)
+    if not stream.spec.class_token:
+        raise UsageError(f"{stream.spec.name} has no class token")
+    cases = look(stream)
+    chosen = choose(cases, args.videos)
+    right = sum(case.called == case.label for case in cases)
+    picture = resolve(args.picture, "results/attention.png")
+    draw(cases, chosen, stream.split.class_names, picture)
+    print(f"{right} of {len(cases)} videos right\n{picture}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,98 @@
+"""ablate.py as a user runs it: on caches, killed and run again, and on whole networks."""
+
+import json
+
+import pytest
+
+from engine.cli import UsageError
+from scripts import ablate
+from tests.engine.order_tokens import order_cache
+
+
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory):
+    root = tmp_path_factory.mktemp("caches")
+    return [str(order_cache(root / f"split{n}", split=n, train=8, val=4)) for n in (1, 2)]
+
+
+def flags(caches, output, *more):
+    return [
+        *("--cache", *caches, "--heads", "average", "flat", "--group", r"_g(\d+)_"),
+        *("--folds", "2", "--lr", "1e-2", "--epochs", "6", "--batch-size", "8", "--seeds", "2"),
+        *("--output", str(output), *more),
+    ]
+
+
+def test_a_sweep_on_caches_killed_and_run_again(caches, tmp_path, monkeypatch):
+    whole = tmp_path / "whole"
+    orders = ["--time-order", "normal", "reversed"]
+    subset = ["--subset", "order=first_then_second,second_then_first"]
+    assert ablate.main(flags(caches, whole, *orders, *subset)) == 0
+    lines = (whole / "runs.jsonl").read_text().splitlines()
+    assert len(lines) == 1 + 2 * 2 * (2 + 2)  # protocol; heads x splits x (folds + seeds)
+    summary = json.loads((whole / "ablation.json").read_text())
+    assert summary["base"] == "average" and summary["protocol"]["folds"] == 2
+    average, flat = summary["rows"]
+    assert average["test"]["normal"] == average["test"]["reversed"]
+    gained = flat["test"]["normal"]["order"]["mean"]
+    assert gained > 85 > 75 >= average["test"]["normal"]["order"]["mean"]
+    assert flat["test"]["reversed"]["order"]["mean"] < 15
+    assert flat["tuning"]["1"]["chosen"]["lr"] == 1e-2
+    assert (whole / "ablation.png").stat().st_size > 1000
+    assert "other classes, reversed" in (whole / "ablation.md").read_text()
+
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    (killed / "runs.jsonl").write_text("\n".join(lines[:9]) + "\n" + lines[9][:20])
+    trainings = []
+    for name in ("_fold", "_final"):
+        method = getattr(ablate.TokenSweep, name)
+
+        def counted(self, *args, method=method):
+            trainings.append(1)
+            return method(self, *args)
+
+        monkeypatch.setattr(ablate.TokenSweep, name, counted)
+    assert ablate.main(flags(caches, killed, *orders, *subset)) == 0
+    assert len(trainings) == 16 - 8
+    assert sorted((killed / "runs.jsonl").read_text().splitlines()) == sorted(lines)
+    assert json.loads((killed / "ablation.json").read_text()) == summary
+
+
+def test_presets_run_and_mistakes_are_refused(caches, tmp_path):
+    quick = ["--folds", "2", "--lr", "1e-3", "--epochs", "1", "--seeds", "1"]
+    for name, rows in (("table1", 6), ("table2", 4)):  # tokens: no maps for the non-local block
+        out = ["--output", str(tmp_path / name)]
+        assert ablate.main(["--cache", caches[0], "--preset", name, *quick, *out]) == 0
+        assert len(json.loads((tmp_path / name / "ablation.json").read_text())["rows"]) == rows
+    with pytest.raises(UsageError, match="of one split"):
+        ablate.main(flags([caches[0], caches[0]], tmp_path / "twice"))
+    with pytest.raises(UsageError, match="begun with folds 2, not 3"):
+        ablate.main(["--cache", caches[0], "--preset", "table1", "--folds", "3", *out])
+    for wrong in (["--heads", "lstm"], ["--cache", caches[0]], ["-d", "toy", "--heads", "lstm"]):
+        with pytest.raises(SystemExit):
+            ablate.main(wrong)
+
+
+def test_whole_networks(tiny, tmp_path):
+    data = ["--settings", str(tiny.settings), "--frames", str(tiny.frames), "-j", "0"]
+    asked = ["-d", tiny.name, "-a", "rgb_tiny3D16f_FRMB", *data]
+    asked += ["--heads", "average_sgd", "bert10", "--base", "average_sgd", "--seeds", "1"]
+    orders = ["--time-order", "normal", "reversed", "--output", str(tmp_path / "out")]
+    train = ["--", "--epochs", "1", "-b", "6", "--iter-size", "1"]
+    assert ablate.main([*asked, *orders, *train]) == 0
+    runs = tmp_path / "out" / "runs"
+    before = (tmp_path / "out" / "ablation.json").read_text()
+    assert (runs / "bert10_seed0" / "toy_rgb_tiny3D16f_bert10_FRMB_split1").is_dir()
+    sgd = json.loads(
+        (runs / "average_sgd_seed0/toy_rgb_tiny3D16f_FRMB_split1/args.json").read_text()
+    )
+    assert sgd["epochs"] == 1
+    average, bert = json.loads(before)["rows"]
+    assert average["test"]["normal"] == average["test"]["reversed"]
+    assert sum(map(sum, bert["confusion"]["reversed"])) == 9
+    assert ablate.main([*asked, *orders, *train]) == 0  # nothing is run again
+    assert (tmp_path / "out" / "ablation.json").read_text() == before
+    odd = ["-d", tiny.name, "-a", "rgb_tiny3D16f", *data, "--heads", "concatenation"]
+    with pytest.raises(UsageError, match="published name of another network"):
+        ablate.main([*odd, "--output", str(tmp_path / "odd"), *train])

@@ -1,0 +1,57 @@
+"""attention.py: what it computes and refuses, and its picture."""
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+import two_stream_bert2
+from engine.cli import UsageError
+from models import ArchError
+from scripts import attention
+
+
+def case(label: int, called: int, name: str = "") -> attention.Case:
+    return attention.Case(name, label, called, np.zeros((2, 4, 4, 3), np.uint8), np.ones(2) / 3)
+
+
+def test_both_kinds_are_chosen_and_of_different_classes():
+    cases = [case(0, 0), case(0, 0), case(1, 1), case(1, 0), case(2, 2)]
+    chosen = attention.choose(cases, 3)
+    assert [(c.label, c.called) for c in chosen] == [(0, 0), (1, 1), (2, 2), (1, 0)]
+    assert [c.colour for c in chosen] == [attention.RIGHT] * 3 + [attention.WRONG]
+
+
+def test_the_picture_of_a_trained_network(tiny, tmp_path, capsys, monkeypatch):
+    arch = "rgb_tiny3D16f_bert10_FRMB"
+    flags = [*tiny.flags, "--arch", arch, "--workers", "0"]
+    two_stream_bert2.main([*flags, "--output", str(tmp_path), "--max-steps", "1", "-b", "12"])
+    picture = tmp_path / "deep" / "attention.png"
+    seen = []
+    monkeypatch.setattr(
+        attention,
+        "draw",
+        lambda cases, *rest, draw=attention.draw: seen.append(cases) or draw(cases, *rest),
+    )
+    assert attention.main([*flags, "--runs", str(tmp_path), "--picture", str(picture)]) == 0
+    assert cv2.imread(str(picture)).shape[1] == 825
+    (cases,) = seen
+    assert len(cases) == 9 and "of 9 videos right" in capsys.readouterr().out
+    for one in cases:
+        assert one.frames.shape == (8, 56, 56, 3) and one.attention.shape == (8,)
+        assert 0 < one.attention.sum() < 1  # the rest is the class token's on itself
+    with pytest.raises(UsageError, match="no class token"):
+        monkeypatch.setattr(
+            attention,
+            "build_stream",
+            lambda *_: SimpleNamespace(spec=SimpleNamespace(class_token=False, name="x")),
+        )
+        attention.main(flags)
+
+
+def test_a_network_without_bert_has_no_attention(tiny, tmp_path):
+    flags = [*tiny.flags, "--arch", "rgb_tiny3D16f", "--workers", "0"]
+    two_stream_bert2.main([*flags, "--output", str(tmp_path), "--max-steps", "1", "-b", "12"])
+    with pytest.raises(ArchError, match="no BERT head"):
+        attention.main([*flags, "--runs", str(tmp_path)])
