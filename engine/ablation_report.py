@@ -132,33 +132,45 @@ def subsets_of(texts: Sequence[str], classes: list[str]) -> dict[str, list[int] 
 
 
 def markdown(summary: Mapping) -> str:
-    """The table: accuracies are mean and standard deviation over seeds, percent."""
+    """The tables: accuracies are mean and standard deviation over seeds, percent.
+
+    The first is about tokens in the first order; of other orders, a table for each set of classes.
+    """
     rows = summary["rows"]
-    columns = [(o, name) for o, sets in rows[0]["test"].items() for name in sets]
-    splits = list(rows[0]["test"][columns[0][0]][columns[0][1]]["splits"])
+    order, *others = rows[0]["test"]
+    sets = list(rows[0]["test"][order])
+    splits = list(rows[0]["test"][order][sets[0]]["splits"])
     show_splits = len(splits) > 1
+    from_paper = any(row["paper"] is not None for row in rows)
     head = ["head", "parameters (M)", "GMACs", "training"]
     head += [f"split {split}" for split in splits] if show_splits else []
-    head += [_column_title(order, name) for order, name in columns]
-    head += [f"gain on {summary['base']} [95 %]"]
-    from_paper = any(row["paper"] is not None for row in rows)
+    head += [*sets, f"gain on {summary['base']} [95 %]"]
     head += ["paper (HMDB51)"] if from_paper else []
-    lines = [head, ["---", *["--:"] * (len(head) - 1)]]
+    lines = []
     for row in rows:
         cells = [row["title"], f"{row['parameters'] / 1e6:.3f}", f"{row['gmacs']:.3g}"]
         cells.append("" if row["train_top1"] is None else f"{row['train_top1']:.1f}")
-        first = row["test"][columns[0][0]][columns[0][1]]
-        cells += [_accuracy(own) for own in first["splits"].values()] if show_splits else []
-        cells += [_accuracy(row["test"][order][name]) for order, name in columns]
+        found = row["test"][order]
+        by_split = found[sets[0]]["splits"].values()
+        cells += [_accuracy(own) for own in by_split] if show_splits else []
+        cells += [_accuracy(found[name]) for name in sets]
         cells.append(_gain(row, summary["base"]))
         if from_paper:
             cells.append("" if row["paper"] is None else f"{row['paper']:.2f}")
         lines.append(cells)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+    tables = [_table(head, lines)]
+    for name in sets if others else []:
+        lines = [
+            [row["title"], *(_accuracy(found[name]) for found in row["test"].values())]
+            for row in rows
+        ]
+        tables.append(_table([f"{name}, tokens in order", order, *others], lines))
+    return "\n".join(tables)
 
 
-def _column_title(order: str, name: str) -> str:
-    return f"{name}, {order}" if order != "normal" else name
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *["--:"] * (len(head) - 1)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *lines))
 
 
 def _accuracy(entry: Mapping) -> str:

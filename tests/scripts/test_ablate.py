@@ -39,7 +39,10 @@ def test_a_sweep_on_caches_killed_and_run_again(caches, tmp_path, monkeypatch):
     assert flat["test"]["reversed"]["order"]["mean"] < 15
     assert flat["tuning"]["1"]["chosen"]["lr"] == 1e-2
     assert (whole / "ablation.png").stat().st_size > 1000
-    assert "other classes, reversed" in (whole / "ablation.md").read_text()
+    assert (
+        "| other classes, tokens in order | normal | reversed |"
+        in (whole / "ablation.md").read_text()
+    )
 
     killed = tmp_path / "killed"
     killed.mkdir()
