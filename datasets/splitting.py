@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from datasets.grouping import group_of
 from datasets.settings_file import DataError
 
 
@@ -29,29 +30,21 @@ def split_by_pattern(videos: Iterable[str], train: str, val: str) -> dict[str, s
 
 
 def split_at_random(
-    videos: Iterable[str], val_share: float, group: str, seed: int
+    videos: Iterable[str], val_share: float, group: re.Pattern | None, seed: int
 ) -> dict[str, str | None]:
     """Video path -> "train" or "val", whole groups at a time.
 
-    `group` is a regular expression on the file name; videos with the same match (or the same
-    first bracket of it) belong together, a video without a match stands alone. Groups are drawn
-    until the test holds at least `val_share` of the videos.
+    Videos whose names are of one `group` (datasets/grouping.py) belong together, one that the
+    pattern does not match stands alone. Groups are drawn until the test holds at least `val_share`
+    of the videos.
     """
-    try:
-        expression = re.compile(group)
-    except re.error as error:
-        raise DataError(f"--group '{group}' is not a regular expression: {error}") from None
-    groups: dict[str, list[str]] = {}
+    groups: dict[tuple, list[str]] = {}
     for video in videos:
-        match = expression.search(PurePosixPath(video).name)
-        key = (
-            f"video {video}"
-            if match is None
-            else f"group {match[1] if match.re.groups else match[0]}"
-        )
-        groups.setdefault(key, []).append(video)
+        found = group_of(video, group) if group else None
+        groups.setdefault(found or ("video", video), []).append(video)
     if len(groups) < 2:
-        raise DataError(f"one group of videos (--group '{group}') cannot be split in two")
+        why = f"one group of videos (--group '{group.pattern}')" if group else "a single video"
+        raise DataError(f"{why} cannot be split in two")
     wanted = val_share * sum(map(len, groups.values()))
     parts: dict[str, str | None] = {}
     keys = sorted(groups)

@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from datasets.grouping import group_of
+from datasets.settings_file import write_lines
 from engine.cli import UsageError
 from engine.learner import NonFiniteLoss
 from engine.token_cache import TokenCache
@@ -33,6 +35,7 @@ from models.archs import ARCHS
 from models.grammar import HEADS, with_head
 
 AVERAGE = "average"  # the head whose word in names is empty
+NO_CLASS = -1  # what a network calls a video that it cannot score
 SGD_FACTOR = 100  # SGD's rates, as multiples of the grid's
 
 
@@ -77,7 +80,10 @@ def preset(name: str, backbone: str) -> list[Row]:
 
 
 def custom_row(text: str) -> Row:
-    """argparse type: a head's word in architecture names, `average`, with _sgd for SGD."""
+    """A head's word in architecture names, or `average`, with _sgd for SGD.
+
+    Raises UsageError if it is none.
+    """
     word = text.removesuffix("_sgd")
     head = "" if word == AVERAGE else word
     if head not in HEADS or word == "":
@@ -115,18 +121,16 @@ class Grid:
         ]
 
 
-def groups_of(names: Sequence[str], pattern: str | None) -> list[str]:
-    """What the pattern's groups (or its whole match) say of each name; without one, the name.
+def groups_of(names: Sequence[str], pattern: re.Pattern | None) -> list[str]:
+    """What group each video is of: by the pattern, else as names of known datasets tell, or alone.
 
-    Raises UsageError for a name that it does not match.
+    Raises UsageError for a name that the pattern does not match.
     """
-    if pattern is None:
-        return list(names)
-    found = [re.search(pattern, name) for name in names]
-    for name, match in zip(names, found, strict=True):
-        if match is None:
-            raise UsageError(f"--group {pattern} matches nothing in '{name}'")
-    return ["/".join(match.groups()) or match[0] for match in found]
+    found = [group_of(name, pattern) for name in names]
+    for name, group in zip(names, found, strict=True):
+        if pattern and group is None:
+            raise UsageError(f"--group {pattern.pattern} matches nothing in '{name}'")
+    return [group[2] if group else name for name, group in zip(names, found, strict=True)]
 
 
 def grouped_folds(groups: Sequence[str], folds: int, seed: int = 0) -> np.ndarray:
@@ -174,7 +178,7 @@ class Ledger:
                     "take another --output"
                 )
         if len(whole) < len(lines):
-            path.write_text("".join(whole), encoding="utf-8")
+            write_lines(path, [line.removesuffix("\n") for line in whole])
 
     def once(self, key: Mapping, train: Callable[[], Mapping]) -> dict:
         """The record with that key, or that of `train`, written down before it is returned."""
@@ -200,7 +204,9 @@ class TokenSplit:
     folds: np.ndarray  # of each training video
 
 
-def token_split(cache: TokenCache, maps: bool, pattern: str | None, folds: int) -> TokenSplit:
+def token_split(
+    cache: TokenCache, maps: bool, pattern: re.Pattern | None, folds: int
+) -> TokenSplit:
     """A cache in memory; `pattern` says which training videos belong together."""
     train, val = (load_videos(part, maps) for part in (cache.train, cache.val))
     of_video = grouped_folds(groups_of(train.names, pattern), folds)
@@ -242,7 +248,7 @@ class TokenSweep:
     def final(
         self, row: Row, spec: ArchSpec, split: TokenSplit, setting: Setting, seed: int
     ) -> dict:
-        """Trains on the whole list, and tests."""
+        """Trains on the whole list, and tests; where the loss diverges, all videos are wrong."""
         key = {"stage": "final", "row": row.key, "split": split.number, "seed": seed}
         key |= asdict(setting) | {"orders": list(self.orders)}
         return self.ledger.once(key, lambda: self._final(spec, split, setting, seed))
@@ -263,7 +269,12 @@ class TokenSweep:
     def _final(self, spec: ArchSpec, split: TokenSplit, setting: Setting, seed: int) -> dict:
         every = range(len(split.train))
         settings = (setting, self.batch_size, seed, self.device)
-        model, losses = train_head(spec, len(split.classes), split.train, every, *settings)
+        wrong = {order: [NO_CLASS] * len(split.val) for order in self.orders}
+        result = {"labels": split.val.labels.tolist(), "called": wrong}
+        try:
+            model, losses = train_head(spec, len(split.classes), split.train, every, *settings)
+        except NonFiniteLoss as error:
+            return result | {"diverged": str(error)}
         train_scores = score_head(model, split.train, every, self.device)
         hits = loss_and_hits(train_scores, split.train.labels)[1]
         tests = range(len(split.val))
@@ -271,9 +282,8 @@ class TokenSweep:
             order: score_head(model, split.val, tests, self.device, order).argmax(dim=1).tolist()
             for order in self.orders
         }
-        return {
+        return result | {
             "train_top1": round(100 * hits / len(every), 4),
             "train_losses": [round(loss, 5) for loss in losses],
-            "labels": split.val.labels.tolist(),
             "called": called,
         }

@@ -6,22 +6,30 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import bootstrap
 
-from engine.ablation import Row
+from engine.ablation import NO_CLASS, Row
 from engine.cli import UsageError
 from engine.statistics import LEVEL, RESAMPLES, SEED
+from engine.time_order import NORMAL
 
 
 def hit_rates(
-    finals: Sequence[Mapping], order: str, classes: Sequence[int] | None = None
+    finals: Sequence[Mapping],
+    order: str,
+    classes: Sequence[int] | None = None,
+    swapped: bool = False,
 ) -> dict[int, np.ndarray]:
-    """Split -> whether each seed called each video right, bool (seeds, videos of the classes)."""
+    """Split -> whether each seed called each video right, bool (seeds, videos of the classes).
+
+    `swapped`, for two classes: whether it was called by the other's name.
+    """
     rates = {}
     for split in sorted({final["split"] for final in finals}):
         own = sorted((f for f in finals if f["split"] == split), key=lambda final: final["seed"])
         labels = np.array(own[0]["labels"])
         chosen = np.isin(labels, classes) if classes is not None else np.ones(len(labels), bool)
         called = np.array([final["called"][order] for final in own])
-        rates[split] = (called == labels)[:, chosen]
+        wanted = sum(classes) - labels if swapped else labels
+        rates[split] = (called == wanted)[:, chosen]
     return rates
 
 
@@ -71,10 +79,11 @@ def paired_gain(hits: Mapping[int, np.ndarray], base: Mapping[int, np.ndarray]) 
 
 
 def confusion(finals: Sequence[Mapping], order: str, classes: int) -> list[list[int]]:
-    """Videos by class and by what they were called, over all splits and seeds."""
+    """Scored videos by class and by what they were called, over all splits and seeds."""
     matrix = np.zeros((classes, classes), np.int64)
     for final in finals:
-        np.add.at(matrix, (final["labels"], final["called"][order]), 1)
+        labels, called = np.array(final["labels"]), np.array(final["called"][order])
+        np.add.at(matrix, (labels[called != NO_CLASS], called[called != NO_CLASS]), 1)
     return matrix.tolist()
 
 
@@ -111,6 +120,14 @@ def summarize_row(
             }
             for order in orders
         },
+        "swapped": {
+            order: {
+                name: mean_and_sd(hit_rates(finals, order, chosen, swapped=True))
+                for name, chosen in subsets.items()
+                if chosen is not None and len(chosen) == 2
+            }
+            for order in orders
+        },
         "gain": paired_gain(hit_rates(finals, orders[0]), hit_rates(base, orders[0])),
         "confusion": {order: confusion(finals, order, classes) for order in orders},
         "tuning": dict(tuning),
@@ -144,7 +161,8 @@ def markdown(summary: Mapping) -> str:
     from_paper = any(row["paper"] is not None for row in rows)
     head = ["head", "parameters (M)", "GMACs", "training"]
     head += [f"split {split}" for split in splits] if show_splits else []
-    head += [*sets, f"gain on {summary['base']} [95 %]"]
+    head += [name if order == NORMAL else f"{name}, {order}" for name in sets]
+    head += [f"gain on {summary['base']} [95 %]"]
     head += ["paper (HMDB51)"] if from_paper else []
     lines = []
     for row in rows:
@@ -159,12 +177,14 @@ def markdown(summary: Mapping) -> str:
             cells.append("" if row["paper"] is None else f"{row['paper']:.2f}")
         lines.append(cells)
     tables = [_table(head, lines)]
-    for name in sets if others else []:
-        lines = [
-            [row["title"], *(_accuracy(found[name]) for found in row["test"].values())]
-            for row in rows
-        ]
-        tables.append(_table([f"{name}, tokens in order", order, *others], lines))
+    for kind, title in (("test", "{}"), ("swapped", "{}, called by the other's name")):
+        for name in rows[0][kind][order] if others else []:
+            lines = [
+                [row["title"], *(_accuracy(found[name]) for found in row[kind].values())]
+                for row in rows
+            ]
+            head = [f"{title.format(name)}, tokens in order", order, *others]
+            tables.append(_table(head, lines))
     return "\n".join(tables)
 
 

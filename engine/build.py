@@ -21,6 +21,7 @@ from engine.data_check import check_before_training, warn_of_other_data
 from engine.finetuning import prepare_model
 from engine.rate import Gauge
 from engine.signals import ignore_in_worker
+from engine.time_order import TimeOrder
 from engine.token_cache import TokenCache
 from engine.weights import start_from_weights
 from models import ArchSpec, VideoNet, create_model, get_arch
@@ -51,6 +52,7 @@ class Training:
     folder: Path
     fingerprint: dict
     gauge: Gauge | None = None
+    cache: TokenCache | None = None
 
     def about(self) -> dict:
         """What a checkpoint says about its data."""
@@ -58,7 +60,7 @@ class Training:
             "dataset": self.split.dataset,
             "split": self.split.number,
             "class_names": self.split.class_names,
-            "flow_bound": flow_bound(self.split),
+            "flow_bound": self.cache.about["flow_bound"] if self.cache else flow_bound(self.split),
             "mirror": self.mirror_rule,
             "fingerprint": self.fingerprint,
         }
@@ -66,7 +68,12 @@ class Training:
 
 @dataclass
 class Stream:
-    """A trained network and the videos to test it on; `unscored`: folder -> why it could not be."""
+    """A trained network and the videos to test it on.
+
+    Attributes:
+        unscored: folder -> why that video has no scores.
+        order: what puts the network's tokens in another order.
+    """
 
     spec: ArchSpec
     split: Split
@@ -77,6 +84,7 @@ class Stream:
     checkpoint: Path
     unscored: dict[str, str] = field(default_factory=dict)
     cache: TokenCache | None = None
+    order: TimeOrder = field(default_factory=TimeOrder)
 
 
 def run_folder(output: Path | None, dataset: str, arch: str, split: int) -> Path:

@@ -48,6 +48,8 @@ from engine.weights import AUTO, NONE, start_from_weights
 from models import ArchSpec, VideoNet, create_model, get_arch
 from video_transforms import NONE as NO_MIRROR
 
+BATCH_SIZE = 64  # of a test's views
+
 
 class TokenDataset(Dataset):
     """One view of each video: item i is (tokens, label), float16 (1, ...) and an int.
@@ -137,7 +139,7 @@ def open_cached_split(
                     f"{cache.folder} was made of another '{part}' list than the one in {lists} "
                     f"({then} then, {now} now); make the cache again"
                 )
-        made_of = {"fingerprint": cache.about.get("data")}
+        made_of = {"fingerprint": cache.about["data"]}
         warn_of_other_data(made_of, data_fingerprint(split), cache.folder, parts)
         return split
     return Split(
@@ -188,7 +190,8 @@ def build_cached_training(args: argparse.Namespace) -> Training:
         val_loader=_loader(val, ValidationBatches(len(val), args.batch_size, *place), device),
         mirror_rule=cache.about["views"]["mirror"],
         folder=run_folder(args.output, args.dataset, spec.name, args.split),
-        fingerprint=data_fingerprint(split),
+        fingerprint={k: v for k, v in cache.about["data"].items() if k != "scaled_decoding"},
+        cache=cache,
         gauge=None if args.evaluate else measure_gauge(model, train[0][0].float(), device),
     )
 
@@ -227,7 +230,7 @@ def build_cached_stream(args: argparse.Namespace, arch: str, checkpoint: Path | 
 
 @torch.inference_mode()
 def score_cached(
-    stream: Stream, clip_rule: str, ten_crop: bool, batch_size: int = 64
+    stream: Stream, clip_rule: str, ten_crop: bool, batch_size: int | None = None
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """The scores of all test videos, float32 (videos, classes), and of each one's clips.
 
@@ -235,11 +238,12 @@ def score_cached(
     """
     part, step, crops = _test_views(stream, clip_rule, ten_crop)
     clip_scores = []
-    for tokens in part.tokens:
+    for row, tokens in enumerate(part.tokens):
+        stream.order.start(row)
         chosen = torch.from_numpy(np.array(tokens[::step]))
         logits = [
             stream.model(batch.to(stream.device).float()).float()
-            for batch in chosen.split(batch_size)
+            for batch in chosen.split(batch_size or BATCH_SIZE)
         ]
         by_clip = torch.cat(logits).unflatten(0, (-1, crops)).mean(dim=1)
         clip_scores.append(by_clip.cpu().numpy())

@@ -1,6 +1,5 @@
 """Fills a token cache: every view of every video goes once through the frozen part of a network."""
 
-import argparse
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,38 +14,22 @@ from tqdm import tqdm
 
 from datasets import DataError, Split
 from datasets.clips import ClipDataset, VideoDataset
-from datasets.fingerprint import fingerprint as data_fingerprint
 from datasets.reader import Reader
 from datasets.sampling import CLIP_RULES, single_clip
 from datasets.settings_file import VideoRecord
 from engine import distributed
 from engine.build import (
-    choose_mirror_rule,
-    flow_bound,
     frame_reader,
     normalization,
-    open_split,
     training_transform,
 )
-from engine.checkpoint import load_checkpoint
-from engine.cli import UsageError, choose_device, resolve
 from engine.evaluate import views
 from engine.token_cache import (
-    FORMAT,
-    PARTS,
-    cache_name,
     count_views,
-    default_folder,
-    encoder_entries,
-    encoder_hash,
-    fingerprint,
-    start_cache,
     store_tokens,
     video_path,
 )
-from engine.weights import find_weights, load_weights
-from models import VideoNet, create_model, get_arch
-from video_transforms import NONE, PLAIN
+from models import VideoNet
 
 
 class RememberingReader(Reader):
@@ -193,103 +176,3 @@ class Caching:
                     tokens = self.encode(shown, bar)
                     assert len(tokens) == clips[part, video]
                     store_tokens(video_path(self.folder, part, video), tokens)
-
-
-def prepare_caching(args: argparse.Namespace) -> Caching:
-    """Checks everything that the arguments name and builds it; writes about.json."""
-    spec = get_arch(args.arch)
-    device = choose_device(args.device)
-    split = open_split(args, spec, PARTS)
-    torch.manual_seed(args.seed)
-    model = create_model(spec.name, len(split.class_names))
-    path, mirror_rule = _load(args, model, split)
-    crops = (5 if mirror_rule == NONE else 10) if args.ten_crop else 1
-    about = {
-        "format": FORMAT,
-        "tokens": cache_name(spec),
-        "arch": spec.name,
-        "frames": spec.frames,
-        "dataset": split.dataset,
-        "split": split.number,
-        "class_names": split.class_names,
-        "weights": {"path": path and str(path), "sha256": encoder_hash(model)},
-        "views": {
-            "train": args.views,
-            "seed": args.seed,
-            "clips": args.clips,
-            "crops": crops,
-            "mirror": mirror_rule,
-        },
-        "flow_bound": flow_bound(split),
-        "data": data_fingerprint(split) | {"scaled_decoding": args.scaled_decoding},
-        "fingerprint": {part: fingerprint(getattr(split, part)) for part in PARTS},
-        "records": {
-            part: [[r.folder, r.count, r.label] for r in getattr(split, part)] for part in PARTS
-        },
-    }
-    folder = resolve(args.cache, default_folder(spec, split.dataset, split.number))
-    if distributed.is_main():
-        start_cache(folder, about)
-    distributed.wait_for_all()
-    batch_size = args.batch_size or (10 if device.type == "cuda" else 2)
-    model = model.to(device).eval()
-    scaled = args.scaled_decoding
-    return Caching(model, split, folder, about, device, batch_size, args.workers, scaled)
-
-
-def _load(args: argparse.Namespace, model: VideoNet, split: Split) -> tuple[Path | None, str]:
-    """Fills the network; returns the file, and how training mirrors clips.
-
-    Raises UsageError where something that is to be frozen would be new.
-    """
-    if args.checkpoint is not None:
-        path = resolve(args.checkpoint, "")
-        content = load_checkpoint(path, model.spec, model, split.class_names)
-        if args.flip is None:
-            return path, content.get("mirror", PLAIN)
-        return path, choose_mirror_rule(args.flip, split)
-    path = find_weights(model.spec, args.weights, resolve(None, "weights"))
-    if path is None:
-        print(f"warning: no weights: these are tokens of a random network, of --seed {args.seed}")
-        is_new = model.spec.reduction is not None
-    else:
-        report = load_weights(model, path)
-        print(f"weights: {path}: {report}")
-        is_new = not encoder_entries(model).keys().isdisjoint(report.missing)
-    if is_new:
-        raise UsageError(
-            f"the {model.spec.reduction} block of {model.spec.name} is new: published weights do "
-            "not hold it, and behind a cache it cannot learn. Give a trained network by "
-            "--checkpoint, or cache an architecture without FRAB or FRMB"
-        )
-    return path, choose_mirror_rule(args.flip, split)
-
-
-def fill_cache(args: argparse.Namespace, shard: tuple[int, int]) -> int:
-    """Caches this process's videos of a shard (place from 0, of how many), and says how fast."""
-    caching = prepare_caching(args)
-    place = shard[0] * distributed.world_size() + distributed.rank()
-    step = shard[1] * distributed.world_size()
-    parts = PARTS if args.part == "both" else (args.part,)
-    todo, there = {}, 0
-    for part in parts:
-        own = range(len(getattr(caching.split, part)))[place::step]
-        todo[part] = [v for v in own if not video_path(caching.folder, part, v).exists()]
-        there += len(own) - len(todo[part])
-    if there:
-        print(f"{there} videos are there already")
-    start = time.perf_counter()
-    caching.run(todo)
-    total = time.perf_counter() - start
-    videos, clips, forward, total = distributed.sum_over_processes(
-        [sum(map(len, todo.values())), caching.clips, caching.forward_seconds, total]
-    )
-    print(f"{caching.folder}: {videos:.0f} videos, {clips:.0f} clips")
-    if clips:
-        processes = distributed.world_size()
-        print(
-            f"{clips * processes / total:.3g} clips/s: {total / processes:.1f} s, "
-            f"{total / forward:.3f} times the {forward / processes:.1f} s of the network's forward "
-            "passes"
-        )
-    return 0

@@ -23,7 +23,7 @@ from engine.flag_types import (
     share,
 )
 from engine.learner import AMP_TYPES, NonFiniteLoss
-from engine.time_order import time_order
+from engine.time_order import NORMAL, time_order
 from models.archs import ArchError
 from opt import SCHEDULERS
 
@@ -218,7 +218,7 @@ def testing_parser(description: str) -> argparse.ArgumentParser:
     add(
         "--time-order",
         type=time_order,
-        default="normal",
+        default=NORMAL,
         metavar="ORDER",
         help="of the tokens: reversed, shuffled, or their places, as 1,0,2 (%(default)s)",
     )

@@ -19,7 +19,7 @@ from engine.cached import build_cached_stream, score_cached
 from engine.cli import UsageError, resolve
 from engine.metrics import fuse
 from engine.report import print_summary, summarize_scores, write_results
-from engine.time_order import set_time_order
+from engine.time_order import NORMAL, reordered
 from video_transforms import NONE, crop_at, crop_corners, mirror
 
 
@@ -112,6 +112,7 @@ def score_all(
             stream.unscored[records[place].folder] = error
             continue
         indices = [clip.numpy() for clip in clips]
+        stream.order.start(rows[place])
         means[place], own[place] = score_video(
             stream, images.numpy(), indices, ten_crop, batch_size
         )
@@ -137,23 +138,23 @@ def _collect(
     return scores, clip_scores
 
 
+def _score(
+    args: argparse.Namespace, stream: Stream, clip_rule: str
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """All videos' scores and those of their clips, from the cache or from frames."""
+    if stream.cache is not None:
+        return score_cached(stream, clip_rule, args.ten_crop, args.batch_size)
+    choose, scaled = CLIP_RULES[clip_rule], args.scaled_decoding
+    return score_all(stream, choose, args.ten_crop, args.batch_size, args.workers, scaled)
+
+
 def _test_stream(
     args: argparse.Namespace, stream: Stream, clip_rule: str
 ) -> tuple[np.ndarray, list[np.ndarray], dict]:
     """Scores a stream's videos, in its list's order, and prints the summary that it returns."""
     start = time.perf_counter()
-    set_time_order(stream.model, args.time_order)
-    if stream.cache is not None:
-        scores, clip_scores = score_cached(stream, clip_rule, args.ten_crop)
-    else:
-        scores, clip_scores = score_all(
-            stream,
-            CLIP_RULES[clip_rule],
-            args.ten_crop,
-            args.batch_size,
-            args.workers,
-            args.scaled_decoding,
-        )
+    with reordered(stream.model, args.time_order) as stream.order:
+        scores, clip_scores = _score(args, stream, clip_rule)
     summary = summarize_scores(scores, _labels(stream), time.perf_counter() - start)
     print_summary(stream.spec.name, summary)
     for error in stream.unscored.values():
@@ -252,7 +253,7 @@ def _write(
     split = streams[0].split
     crops = "ten" if args.ten_crop else "one"
     stem = f"{args.dataset}_{name}_split{args.split}_{clip_rule}_clip_{crops}_crop"
-    if args.time_order != "normal":
+    if args.time_order != NORMAL:
         stem += f"_{args.time_order}"
     write_results(
         resolve(args.results, "results") / stem,

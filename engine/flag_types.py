@@ -1,6 +1,7 @@
 """argparse types: a flag's text -> a value in its range, or an error that states the range."""
 
 import argparse
+import re
 from pathlib import Path
 
 
@@ -75,3 +76,11 @@ def plain_name(text: str) -> str:
     if not text or "\0" in text or "/" in text or "\\" in text or text.startswith("."):
         raise argparse.ArgumentTypeError(f"must be a plain name, not '{text}'")
     return text
+
+
+def regex(text: str) -> re.Pattern:
+    """argparse type: a regular expression."""
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is no regular expression: {error}") from None

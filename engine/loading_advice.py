@@ -25,6 +25,8 @@ class LoadingAdvice:
 
     def look(self, result: PassResult, whole_epoch: bool = False) -> None:
         """To be called behind a step, and behind an epoch."""
+        if self.training.cache:  # nothing of this would help
+            return
         enough = whole_epoch or result.loading + result.computing >= ENOUGH
         if not self.said and enough and result.waiting > LIMIT:
             self.said = True

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,11 +65,14 @@ class RunLog:
         train: PassResult,
         val: PassResult,
         ema: PassResult | None = None,
+        more: Mapping[str, float] | None = None,
     ) -> None:
         """Books an epoch; `number` counts from 0, printed lines and the log from 1.
 
-        `ema` is the validation of the weights' moving average, where there is one.
+        `ema` is the validation of the weights' moving average, where there is one, and `more`
+        other numbers by name.
         """
+        more = dict(more or {})
         scalars = {
             "top1_training": train.top1,
             "top3_training": train.top3,
@@ -79,6 +82,7 @@ class RunLog:
             "classification_loss_validation": val.loss,
             "learning_rate": lr,
             "clips_per_second": train.clips_per_second,
+            **more,
         }
         if ema is not None:
             scalars |= {"top1_validation_ema": ema.top1, "top3_validation_ema": ema.top3}
@@ -89,6 +93,7 @@ class RunLog:
             "steps": train.steps,
             "train": _pass_summary(train),
             "val": _pass_summary(val),
+            **more,
         }
         if ema is not None:
             line["ema"] = _pass_summary(ema)

@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from datasets import DataError
+from engine.time_order import NORMAL
 
-ABOUT = ("dataset", "arch", "clips", "crops")  # what files of one run have in common
+# What files of one run have in common; older ones say nothing of the order, it was the normal one.
+ABOUT = ("dataset", "arch", "clips", "crops", "time_order")
 MOST_PACKED = 100  # times its size that a file may unpack to; ours are not compressed at all
 _KINDS = {"U": "text", "iu": "whole numbers", "f": "floating-point numbers"}
 _UNREADABLE = (
@@ -41,7 +43,7 @@ class ScoreFile:
         labels: int64 (N,).
         scores: float32 (N, classes); all NaN for a video that could not be scored.
         clip_scores, clip_videos: float32 (M, classes), int64 (M,); None in older files.
-        about: dataset, split, arch, clips, crops, as far as the JSON beside the file says.
+        about: split and ABOUT's keys, as far as the JSON beside the file says.
     """
 
     path: Path
@@ -183,6 +185,7 @@ def _read_about(path: Path) -> dict[str, object]:
         return {}
     if "streams" in content:
         content["arch"] = "+".join(content["streams"])
+    content.setdefault("time_order", NORMAL)
     known = content.keys() >= {"split", *ABOUT} and isinstance(content["split"], int)
     return {key: content[key] for key in ("split", *ABOUT)} if known else {}
 
@@ -258,7 +261,8 @@ def _run_name(file: ScoreFile) -> str:
         return re.sub(r"[_-]?split\d+", "", file.path.stem)
     about = file.about
     crops = "1 crop" if about["crops"] == 1 else f"{about['crops']} crops"
-    return f"{about['dataset']} {about['arch']}, {about['clips']} clip, {crops}"
+    order = "" if about["time_order"] == NORMAL else f", {about['time_order']}"
+    return f"{about['dataset']} {about['arch']}, {about['clips']} clip, {crops}{order}"
 
 
 def _split(file: ScoreFile) -> int:

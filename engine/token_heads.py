@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from datasets import DataError
 from engine.batches import TrainingBatches
 from engine.learner import Learner
-from engine.time_order import TimeOrder
+from engine.time_order import NORMAL, reordered
 from engine.token_cache import CachedPart
 from models import NETWORKS, ArchSpec
 from opt import Schedule, adamw, sgd
@@ -130,15 +130,18 @@ def _random_view(views: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def score_head(
-    model: nn.Module,
+    model: TokenNet,
     videos: TokenVideos,
     rows: Sequence[int],
     device: torch.device,
-    order: str = "normal",
+    order: str = NORMAL,
 ) -> Tensor:
     """The mean of each video's logits over its views, float32 (rows, classes)."""
-    reorder = TimeOrder(order)
-    scores = [model(reorder(videos.tokens[video].to(device))).mean(dim=0) for video in rows]
+    scores = []
+    with reordered(model.net, order) as reorder:
+        for video in rows:
+            reorder.start(video)
+            scores.append(model(videos.tokens[video].to(device).float()).mean(dim=0))
     return torch.stack(scores).float().cpu()
 
 

@@ -187,13 +187,15 @@ class Trainer:
             ema = self._validate(learner.average.module, f"{title} average's validation", train)
         self.schedule.step(val.loss)
         line = epoch_line(self.epoch, args.epochs, lr, train, val, ema)
+        more = {}
         if training.gauge is not None:
             share = training.gauge.share(train.clips_per_second / distributed.world_size())
             line += f", {share:.0f} % of the matrix rate"
+            more["percent_of_matrix_rate"] = round(share, 1)
         print(line, flush=True)
         # The log first: killed before the checkpoint, the epoch is run and logged again.
         if log:
-            log.epoch(self.epoch, lr, train, val, ema)
+            log.epoch(self.epoch, lr, train, val, ema, more)
         self.epoch += 1
         self._save_epoch(val, ema)
 

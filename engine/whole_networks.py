@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.ablation import Ledger, Row
+import numpy as np
+
+from engine.ablation import NO_CLASS, Ledger, Row
 from engine.build import run_folder
 from engine.checkpoint import LAST
 from engine.cli import UsageError
@@ -12,6 +14,15 @@ from engine.scores import read_scores
 from models import ArchSpec, get_arch
 
 Main = Callable[[list[str]], int]
+
+
+def check_name(spec: ArchSpec) -> None:
+    """Raises UsageError where the name, which is all that a script gets, means another network."""
+    if get_arch(spec.name) != spec:
+        raise UsageError(
+            f"{spec.name} is the published name of another network; give an --arch with the "
+            "reduction that it has"
+        )
 
 
 @dataclass(frozen=True)
@@ -37,11 +48,6 @@ class NetworkSweep:
 
     def final(self, row: Row, spec: ArchSpec, split: int, seed: int) -> dict:
         """Trains, or goes on, and tests the last epoch."""
-        if get_arch(spec.name) != spec:
-            raise UsageError(
-                f"{spec.name} is the published name of another network; "
-                "give an --arch with the reduction that it has"
-            )
         key = {"stage": "final", "row": row.key, "split": split, "seed": seed}
         key |= {"orders": list(self.orders)}
         return self.ledger.once(key, lambda: self._final(row, spec.name, split, seed))
@@ -65,5 +71,6 @@ class NetworkSweep:
                 ]
             )
             result = read_scores(scores)
-            called[order] = result.scores.argmax(axis=1).tolist()
-        return {"labels": result.labels.tolist(), "called": called, "classes": result.classes}
+            scored = np.isfinite(result.scores).all(axis=1)
+            called[order] = np.where(scored, result.scores.argmax(axis=1), NO_CLASS).tolist()
+        return {"labels": result.labels.tolist(), "called": called}

@@ -33,6 +33,7 @@ HEADS = {
     "NLB_concatenation": "nlb_concatenation",
     **{f"{bert}_{variant}": bert for bert in ("bert10", "bert2") for variant in BERT_VARIANTS},
 }
+HEAD_WORDS = {word for head in HEADS if head for word in head.split("_")}
 REDUCTIONS = ("FRAB", "FRMB")
 FUSIONS = ("early", "late")
 TWO_PATHWAYS = "slowfast"
@@ -89,14 +90,18 @@ def _compose(
         frames=frames,
         head=kind,
         reduction=reduction or None,
-        hidden=_nearest(backbone, kind).hidden,
-        dropout=_nearest(backbone, "average").dropout,
+        hidden=_nearest(modality, backbone, kind).hidden,
+        # Published flow networks that average have a rate of their own, those of other heads none.
+        dropout=_nearest(modality if kind == "average" else "rgb", backbone, "average").dropout,
         **BERT_VARIANTS.get(head.rpartition("_")[2], {}),
     )
 
 
 def _split(name: str) -> tuple[str, str, int, str, str, str] | None:
-    """Modality, backbone, frames, head, reduction, fusion; None if it follows no grammar."""
+    """Modality, backbone, frames, head, reduction, fusion; None if it follows no grammar.
+
+    Raises ArchError for two words where one may be.
+    """
     patterns = {
         backbone: r"(rgb|flow)_" + naming.format(r"([1-9]\d*)") + r"((?:_\w+)?)"
         for backbone, naming in NAMINGS.items()
@@ -110,10 +115,17 @@ def _split(name: str) -> tuple[str, str, int, str, str, str] | None:
     for choices in (REDUCTIONS, FUSIONS):
         chosen = [word for word in words.split("_") if word in choices]
         if len(chosen) > 1:
-            return None
+            both = " and ".join(chosen)
+            raise ArchError(f"the architecture '{name}' makes no sense: {both}, one is the most")
         found += chosen or [""]
         words = "_".join(word for word in words.split("_") if word not in choices)
     if words not in HEADS:
+        if all(word in HEAD_WORDS for word in words.split("_")):
+            heads = ", ".join(filter(None, HEADS))
+            raise ArchError(
+                f"the architecture '{name}' makes no sense: there is no head '{words}', one of "
+                f"{heads} is the most"
+            )
         return None
     return match[1], backbone, int(match[2]), words, *found
 
@@ -168,7 +180,10 @@ def _row(name: str) -> ArchSpec | None:
     return replace(twin, name=name, modality=modality)
 
 
-def _nearest(backbone: str, head: str) -> ArchSpec:
-    """The first row of that backbone and head, else the first of that head, else of all."""
-    rows = [row for row in ARCHS.values() if row.head == head] or list(ARCHS.values())
-    return next((row for row in rows if row.backbone == backbone), rows[0])
+def _nearest(modality: str, backbone: str, head: str) -> ArchSpec:
+    """The row with most in common, the head first, then the backbone, then the modality."""
+    alike = {
+        name: (row.head == head, row.backbone == backbone, row.modality == modality)
+        for name, row in ARCHS.items()
+    }
+    return ARCHS[max(alike, key=alike.get)]  # of several, the first

@@ -3,16 +3,17 @@
     python scripts/ablate.py --cache DIR [DIR ...] --preset table1
     python scripts/ablate.py --cache DIR --heads average bert10 lstm --seeds 10
     python scripts/ablate.py -d motions -a flow_tiny3D16f_FRMB --heads average bert10 \\
-        --time-order normal reversed --subset order=up_then_down,down_then_up -- --epochs 14
+        --time-order normal reversed --subset order=up_then_down,down_then_up \\
+        -- --epochs 14 -b 16 --iter-size 1 --lr 2e-3 --scheduler cosine --warmup-epochs 2
 
 On token caches, a folder for each split, every head is tuned alike: all settings of the grid by
-cross-validation inside the training list (--group keeps what belongs together on one side), then
-a training for each seed with the best, each tested once on all views. --preset table1 is the
-paper's temporal pooling, table2 its variants of BERT; where the cache holds feature maps, table1
-has the non-local block too.
+cross-validation inside the training list (clips of one group stay on one side: names of known
+datasets tell, or --group), then a training for each seed with the best, each tested once on all
+views. --preset table1 is the paper's temporal pooling, table2 its variants of BERT; where the cache
+holds feature maps, table1 has the non-local block too.
 
 With --dataset and --arch whole networks are trained by the training scripts, with the flags
-behind --; nothing is tuned, and the last epoch is tested.
+behind -- for both optimizers; nothing is tuned, and the last epoch is tested.
 
 Output: ablation.json, ablation.md, ablation.png, and runs.jsonl, a line a finished training: the
 same command goes on after a kill.
@@ -28,8 +29,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import two_stream2  # noqa: E402
 import two_stream_bert2  # noqa: E402
+from datasets import create_dataset  # noqa: E402
 from engine.ablation import Grid, Ledger, Row, TokenSweep, rows_of, token_split  # noqa: E402
 from engine.ablation_report import markdown, plot, subsets_of, summarize_row  # noqa: E402
+from engine.build import data_folder  # noqa: E402
 from engine.cli import UsageError, choose_device, resolve, run  # noqa: E402
 from engine.flag_types import (  # noqa: E402
     above_zero,
@@ -38,12 +41,13 @@ from engine.flag_types import (  # noqa: E402
     path,
     plain_name,
     positive,
+    regex,
 )
 from engine.report import write_json  # noqa: E402
 from engine.time_order import time_order  # noqa: E402
 from engine.token_cache import open_cache  # noqa: E402
 from engine.token_heads import head_size  # noqa: E402
-from engine.whole_networks import NetworkSweep  # noqa: E402
+from engine.whole_networks import NetworkSweep, check_name  # noqa: E402
 from models import NETWORKS, get_arch  # noqa: E402
 from scripts.eval import spatial_demo3D  # noqa: E402
 
@@ -65,14 +69,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--heads", nargs="+", default=[], metavar="HEAD", help="e.g. average_sgd lstm bert2_1head")
     add("--base", default="average", metavar="HEAD", help="to compare with (%(default)s)")
     add("--seeds", type=positive, default=5, help="trainings of each (%(default)s)")
-    add = parser.add_argument_group("tuning, on caches").add_argument
-    add("--group", metavar="REGEX", help="its groups say which videos belong together")
+    add("--device", help="cuda, cpu, ...; default: cuda if there is one")
+    add = parser.add_argument_group("tuning, on caches alone").add_argument
+    add("--group", type=regex, metavar="REGEX", help="says which videos belong together")
     add("--folds", type=positive, default=5, help="(%(default)s)")
     add("--lr", type=above_zero, nargs="+", default=[1e-4, 3e-4, 1e-3, 3e-3, 1e-2])
     add("--weight-decay", type=not_below_zero, nargs="+", default=[1e-3])
     add("--epochs", type=positive, nargs="+", default=[30])
     add("--batch-size", type=positive, default=16, help="videos (%(default)s)")
-    add("--device", help="cuda, cpu, ...; default: cuda if there is one")
     add = parser.add_argument_group("report").add_argument
     add("--time-order", type=time_order, nargs="+", default=["normal"], help="of test tokens")
     add("--subset", action="append", default=[], metavar="NAME=CLASS,CLASS", help="a column")
@@ -85,6 +89,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("give --preset or --heads")
     if args.cache and (args.flags or args.folds < 2):
         parser.error("with --cache there are 2 --folds or more, and no flags of training scripts")
+    for name in ("group", "folds", "lr", "weight_decay", "epochs", "batch_size"):
+        if args.dataset and getattr(args, name) != parser.get_default(name):
+            flag = "--" + name.replace("_", "-")
+            parser.error(f"{flag} tunes on a cache; the training scripts' flags stand behind --")
     return args
 
 
@@ -99,9 +107,14 @@ def sweep_tokens(args: argparse.Namespace, output: Path) -> dict:
         raise UsageError("two of the caches are of one split")
     maps = caches[0].train.tokens[0].ndim == 5
     rows = rows_of(args.preset, args.heads, get_arch(about["arch"]), maps)
+    check_report(args, rows, about["class_names"])
     protocol = {key: about[key] for key in ("dataset", "tokens", "views")}
     protocol |= {"weights": about["weights"]["sha256"]}
-    protocol |= {"group": args.group, "folds": args.folds, "batch_size": args.batch_size}
+    protocol |= {
+        "group": args.group and args.group.pattern,
+        "folds": args.folds,
+        "batch_size": args.batch_size,
+    }
     protocol |= {"lists": {cache.about["split"]: cache.about["fingerprint"] for cache in caches}}
     ledger = Ledger(output / "runs.jsonl", protocol)
     grid = Grid(args.lr, args.weight_decay, args.epochs)
@@ -128,10 +141,15 @@ def sweep_tokens(args: argparse.Namespace, output: Path) -> dict:
 def sweep_networks(args: argparse.Namespace, output: Path) -> dict:
     """All trainings of whole networks; returns the summary."""
     rows = rows_of(args.preset, args.heads, get_arch(args.arch), maps=True)
+    for spec in rows.values():
+        check_name(spec)
+    check_report(args, rows, class_names(args))
     protocol = {"dataset": args.dataset, "arch": args.arch, "flags": args.flags}
     flags = ["--workers", str(args.workers)]
-    for name in ("settings", "frames"):
-        flags += [f"--{name}", str(value)] if (value := getattr(args, name)) else []
+    for name in ("settings", "frames", "device"):
+        if (value := getattr(args, name)) is not None:
+            flags += [f"--{name}", str(value)]
+            protocol[name] = str(resolve(value, "")) if name != "device" else value
     trainings = {"adamw": two_stream_bert2.main, "sgd": two_stream2.main}
     sweep = NetworkSweep(
         Ledger(output / "runs.jsonl", protocol),
@@ -151,8 +169,23 @@ def sweep_networks(args: argparse.Namespace, output: Path) -> dict:
         ]
         for row, spec in rows.items()
     }
-    classes = finals[next(iter(rows))][0]["classes"]
-    return summarize(args, rows, finals, {}, classes) | {"protocol": protocol}
+    return summarize(args, rows, finals, {}, class_names(args)) | {"protocol": protocol}
+
+
+def class_names(args: argparse.Namespace) -> list[str]:
+    """Those of the whole networks' dataset; raises DataError unless it is there."""
+    modality, settings = get_arch(args.arch).modality, resolve(args.settings, "datasets/settings")
+    return create_dataset(
+        args.dataset, args.splits[0], modality, settings, data_folder(args), ("val",)
+    ).class_names
+
+
+def check_report(args: argparse.Namespace, rows: dict, classes: list[str]) -> None:
+    """What the report is to say, before hours of training."""
+    subsets_of(args.subset, classes)
+    keys = [row.key for row in rows]
+    if args.base not in keys and args.base != "average":
+        raise UsageError(f"--base {args.base} is none of {', '.join(keys)}")
 
 
 def summarize(

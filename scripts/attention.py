@@ -7,6 +7,7 @@ both kinds, a frame for each temporal token, and the class token's attention to 
 over the heads; below, its mean over all videos of a class.
 """
 
+import argparse
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -20,11 +21,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
+from datasets import DataError  # noqa: E402
+from datasets.clips import VideoDataset  # noqa: E402
 from datasets.sampling import single_clip  # noqa: E402
 from engine.build import Stream, build_stream, frame_reader  # noqa: E402
-from engine.cli import UsageError, resolve, run, single_stream_parser  # noqa: E402
+from engine.cli import UsageError, data_parent, resolve, run  # noqa: E402
 from engine.flag_types import path, positive  # noqa: E402
 from video_transforms import CenterCrop  # noqa: E402
 
@@ -47,13 +51,20 @@ class Case:
 
 
 @torch.inference_mode()
-def look(stream: Stream) -> list[Case]:
-    """Every test video's case."""
-    spec, reader = stream.spec, frame_reader(stream.spec, stream.split)
-    crop, cases = CenterCrop(spec.input.crop), []
-    for record in tqdm(stream.split.val, spec.name, unit="video", dynamic_ncols=True, disable=None):
-        (numbers,) = single_clip(record.count, spec.frames)
-        clip = np.ascontiguousarray(crop(reader.read(record, numbers)))
+def look(stream: Stream, workers: int, scaled: bool) -> list[Case]:
+    """Every test video's case; raises DataError for a video that cannot be read."""
+    spec, records = stream.spec, stream.split.val
+    reader, crop, cases = frame_reader(spec, stream.split, scaled), CenterCrop(spec.input.crop), []
+    loader = DataLoader(
+        VideoDataset(records, reader, spec.frames, single_clip),
+        batch_size=None,
+        num_workers=workers,
+    )
+    bar = tqdm(loader, spec.name, unit="video", dynamic_ncols=True, disable=None)
+    for record, (images, clips, error) in zip(records, bar, strict=True):
+        if error:
+            raise DataError(error)
+        clip = np.ascontiguousarray(crop(images.numpy()[clips[0].numpy()]))
         inputs = stream.normalize(torch.from_numpy(clip)[None].to(stream.device))
         weights = stream.model.attention(inputs)
         if isinstance(weights, dict):
@@ -121,14 +132,21 @@ def draw(cases: list[Case], chosen: list[Case], names: list[str], path: Path) ->
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = single_stream_parser(__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        parents=[data_parent()],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--arch", "-a", required=True, help="with a BERT head of one class token")
+    parser.add_argument("--checkpoint", type=path, metavar="FILE", help="(the run's best model)")
+    parser.add_argument("--runs", type=path, metavar="DIR", help="training's runs (checkpoint)")
     parser.add_argument("--videos", type=positive, default=3, help="of each kind (%(default)s)")
     parser.add_argument("--picture", type=path, metavar="FILE.png", help="(results/attention.png)")
     args = parser.parse_args(argv)
     stream = build_stream(args, args.arch, args.checkpoint)
     if not stream.spec.class_token:
         raise UsageError(f"{stream.spec.name} has no class token")
-    cases = look(stream)
+    cases = look(stream, args.workers, args.scaled_decoding)
     chosen = choose(cases, args.videos)
     right = sum(case.called == case.label for case in cases)
     picture = resolve(args.picture, "results/attention.png")

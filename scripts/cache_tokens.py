@@ -1,5 +1,6 @@
 """Runs a network's frozen part once over a dataset and keeps its tokens for training heads.
 
+    python scripts/weights.py get i3d-rgb-kinetics400
     python scripts/cache_tokens.py --arch rgb_I3D64f --dataset hmdb51 --views 8
     python two_stream_bert2.py --arch rgb_I3D64f_bert2 --dataset hmdb51 --cache --lr 1e-4
 
@@ -13,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.caching import fill_cache  # noqa: E402
 from engine.cli import data_parent, run  # noqa: E402
+from engine.filling import fill_cache  # noqa: E402
 from engine.flag_types import path, positive, seed_number  # noqa: E402
 
 

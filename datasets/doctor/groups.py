@@ -1,41 +1,12 @@
-"""Clips that belong together, read off their names: a group must not be split by a split."""
+"""Groups of clips that are on both sides of a split."""
 
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
 
 from datasets.doctor.findings import Finding
 from datasets.doctor.lists import PART_NAMES, VideoList
-
-# What it is, how certain, and a pattern whose brackets are the group. The first that fits counts.
-RULES = [
-    # HMDB51: <source>_<class>_<body>_<camera>_np<people>_<viewpoint>_<quality>_<number>. Two
-    # recordings may bear the same title, so this one only warns.
-    ("source", "warning", r"(.+)_[fluh]_[cn]m_np\d+_(?:fr|ba|le|ri)_(?:bad|med|goo)_\d+"),
-    # UT-Interaction: set<set>_<number>_<sequence>_<label>
-    ("sequence", "error", r"(set\d+)_\d+_(\d+)_\d+"),
-    ("sequence", "error", r"(.*?(?:seq|sequence)[_-]?\d+)(?:[_-].*)?"),
-    # UCF101: v_<class>_g<group>_c<clip>
-    ("group", "error", r"(.*?_g\d+)_.*"),
-]
-PATTERNS = [(what, severity, re.compile(rule, re.IGNORECASE)) for what, severity, rule in RULES]
-
-
-def group_of(folder: str, group: re.Pattern | None = None) -> tuple[str, str, str] | None:
-    """(what, severity, name) of the group that a video's name puts it in, None without one.
-
-    `group` is a pattern of the user's, searched in the name, instead of the known ones.
-    """
-    name = PurePosixPath(folder).name
-    if group is not None:
-        match = group.search(name)
-        return ("group", "error", " ".join(match.groups()) or match[0]) if match else None
-    for what, severity, pattern in PATTERNS:
-        match = pattern.fullmatch(name)
-        if match:
-            return what, severity, " ".join(match.groups())
-    return None
+from datasets.grouping import group_of
 
 
 def check_groups(lists: Sequence[VideoList], group: re.Pattern | None = None) -> Iterator[Finding]:

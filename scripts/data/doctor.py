@@ -8,7 +8,6 @@ the frames. Exit code: 0 no errors, 1 errors, 2 could not look. docs/DATA.md exp
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures.process import BrokenProcessPool
@@ -22,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from datasets.doctor import Finding, examine, open_case  # noqa: E402
 from datasets.doctor.findings import count, fold  # noqa: E402
 from datasets.settings_file import DataError, write_lines  # noqa: E402
-from engine.cli import USER_ERRORS, positive, resolve, run  # noqa: E402
+from engine.cli import USER_ERRORS, resolve, run  # noqa: E402
+from engine.flag_types import positive, regex  # noqa: E402
 
 COULD_NOT_LOOK = 2
 
@@ -39,20 +39,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as well")
     parser.add_argument(
         "--group",
-        type=_pattern,
+        type=regex,
         metavar="REGEX",
         help="what in a name tells the group (default: as in UCF101, HMDB51, ...)",
     )
     parser.add_argument("--most", type=positive, default=3, help="findings shown of a kind (3)")
     parser.add_argument("-j", "--workers", type=positive, default=2, help="(%(default)s)")
     return parser.parse_args(argv)
-
-
-def _pattern(text: str) -> re.Pattern:
-    try:
-        return re.compile(text)
-    except re.error as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is no regular expression: {error}") from None
 
 
 def diagnose(args: argparse.Namespace) -> tuple[list[Finding], int]:

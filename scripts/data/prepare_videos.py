@@ -44,7 +44,7 @@ from datasets.preparing import (  # noqa: E402
 )
 from datasets.splitting import split_at_random, split_by_pattern  # noqa: E402
 from engine.cli import UsageError, choose_device, resolve, run  # noqa: E402
-from engine.flag_types import positive  # noqa: E402
+from engine.flag_types import positive, regex  # noqa: E402
 
 Report = Callable[[str], None]
 
@@ -199,7 +199,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     split("--train", metavar="PATTERN", help="shell pattern on the file name")
     split("--val", metavar="PATTERN", help="shell pattern on the file name")
     split("--val-share", type=_part_of_all, default=0.3, help="of the videos (%(default)s)")
-    split("--group", metavar="REGEX", default="$^", help="videos that match alike stay together")
+    split("--group", type=regex, metavar="REGEX", help="videos that match alike stay together")
     split("--seed", type=int, default=0, help="of the random split (%(default)s)")
     split("--no-lists", action="store_true", help="only extract; make_lists.py writes the lists")
     return parser.parse_args(argv)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from datasets.doctor import check_lists, examine, open_case
-from datasets.doctor.groups import group_of
 from datasets.doctor.images import Header, read_header
 from datasets.extraction import Preparation, extract, start_preparation
+from datasets.grouping import group_of
 from datasets.settings_file import write_lines, write_list
 from datasets.videos import read_frames
 from scripts.data import doctor

@@ -1,5 +1,7 @@
 """Videos, flow, extraction and splitting: what a preparation is made of."""
 
+import re
+
 import av
 import cv2
 import numpy as np
@@ -131,20 +133,30 @@ def test_split_by_pattern():
         split_by_pattern(videos, "set*", "set2_*")
 
 
+GROUPS = re.compile(r"_g(\d+)_")
+
+
 def test_random_splits_keep_groups_together():
     videos = [f"c/v_g{group:02d}_{i}.avi" for group in range(10) for i in range(4)]
-    parts = split_at_random(videos, 0.3, r"_g(\d+)_", seed=3)
+    parts = split_at_random(videos, 0.3, GROUPS, seed=3)
     assert sum(part == "val" for part in parts.values()) == 12
     for group in range(10):
         assert len({parts[v] for v in videos if f"_g{group:02d}_" in v}) == 1
-    assert parts == split_at_random(videos, 0.3, r"_g(\d+)_", seed=3)
-    assert parts != split_at_random(videos, 0.3, r"_g(\d+)_", seed=4)
-    alone = split_at_random(videos, 0.5, "$^", seed=0)
+    assert parts == split_at_random(videos, 0.3, GROUPS, seed=3)
+    assert parts != split_at_random(videos, 0.3, GROUPS, seed=4)
+    alone = split_at_random(videos, 0.5, None, seed=0)
     assert sum(part == "val" for part in alone.values()) == 20
 
 
 def test_splits_that_cannot_be():
     with pytest.raises(DataError, match="one group of videos"):
-        split_at_random(["a/v1", "a/v2"], 0.5, "v", 0)
-    with pytest.raises(DataError, match="not a regular expression"):
-        split_at_random(["a/v1", "a/v2"], 0.5, "(", 0)
+        split_at_random(["a/v1", "a/v2"], 0.5, re.compile("v"), 0)
+    with pytest.raises(DataError, match="a single video"):
+        split_at_random(["a/v1"], 0.5, None, 0)
+
+
+def test_groups_of_alternatives():
+    """What the brackets of the other alternative would hold is no part of the group's name."""
+    videos = [f"c/{name}.avi" for name in ("a_seq1", "b_seq1", "v_g1_x", "v_g1_y")]
+    parts = split_at_random(videos, 0.5, re.compile(r"_g(\d)_|seq(\d)$|_g(\d)"), seed=0)
+    assert parts[videos[2]] == parts[videos[3]]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from engine.ablation_report import (
     summarize_row,
 )
 from engine.cli import UsageError
-from engine.time_order import TimeOrder, set_time_order, time_order
+from engine.time_order import TimeOrder, reordered, time_order
 from engine.token_cache import open_cache
 from engine.token_heads import Setting, TokenNet, head_size, load_videos, score_head, train_head
 from models import ArchError, create_model, get_arch
@@ -97,6 +98,11 @@ def test_orders_are_exact():
     assert len(orders) > 1
     again = TimeOrder("shuffled")  # the batches do not matter
     assert torch.equal(torch.cat([again(tokens[:1]), again(tokens[1:])]), shuffled)
+    again.start(1)  # another video has orders of its own, whatever came before
+    other = TimeOrder("shuffled")
+    other.start(1)
+    assert torch.equal(other(tokens), again(tokens))
+    assert not torch.equal(other(tokens), shuffled)
     assert torch.equal(TimeOrder("7,0,1,2,3,4,5,6")(tokens), tokens.roll(1, 1))
     with pytest.raises(ArchError, match="3 places for 8 tokens"):
         TimeOrder("2,1,0")(tokens)
@@ -112,9 +118,11 @@ def test_a_network_in_another_order_is_its_head_on_permuted_tokens():
         model = create_model(f"rgb_tiny3D16f_{head}", 5).eval()
         with torch.inference_mode():
             expected = model.classify(model.forward_tokens(clips)[:, list(places)])
-            set_time_order(model, order)
-            assert torch.equal(model(clips), expected)
-            assert torch.equal(model.classify_encoded(model.encode(clips)), expected)
+            with reordered(model, order):
+                assert torch.equal(model(clips), expected)
+                assert torch.equal(model.classify_encoded(model.encode(clips)), expected)
+            usual = model.classify(model.forward_tokens(clips))
+            assert torch.equal(model(clips), usual)
 
 
 def test_two_pathways_are_both_reordered():
@@ -124,6 +132,9 @@ def test_two_pathways_are_both_reordered():
     }
     found = TimeOrder("reversed")(tokens)
     assert all(torch.equal(found[path], own.flip(1)) for path, own in tokens.items())
+    both = {"slow": torch.arange(8.0)[None, :, None], "fast": torch.arange(8.0)[None, :, None]}
+    shuffled = TimeOrder("shuffled")(both)
+    assert torch.equal(shuffled["slow"], shuffled["fast"])
 
 
 @pytest.mark.parametrize("text", ["sideways", "0,2", "1,2,3", "0,0", "", "0,1,", "-1,0"])
@@ -134,17 +145,18 @@ def test_orders_that_are_none(text):
 
 def test_folds_never_split_a_group_and_are_of_like_size():
     names = [f"class/set1_{i}_{i % 7}_{i % 3}" for i in range(60)]
-    groups = groups_of(names, r"_(\d+)_\d$")
+    groups = groups_of(names, re.compile(r"_(\d+)_\d$"))
     assert groups[8] == "1"
     folds = grouped_folds(groups, 3)
     for group in set(groups):
         assert len({fold for fold, own in zip(folds, groups, strict=True) if own == group}) == 1
     assert np.bincount(folds).min() >= 16 and set(folds) == {0, 1, 2}
-    assert groups_of(names, None) == names
+    assert groups_of(names, None)[:2] == ["set1 0", "set1 1"]  # names like UT-Interaction's
+    assert groups_of(["a/one", "b/two"], None) == ["a/one", "b/two"]
     with pytest.raises(UsageError, match="take fewer --folds"):
         grouped_folds(groups, 8)
     with pytest.raises(UsageError, match="matches nothing in 'class/set1_0"):
-        groups_of(names, "_g(.)")
+        groups_of(names, re.compile("_g(.)"))
 
 
 def test_presets_are_the_papers_and_build_on_every_backbone():
@@ -186,7 +198,7 @@ def sweep(ledger, epochs=3):
 
 
 def test_tuning_chooses_by_held_out_videos_alone(cache, tmp_path):
-    split = token_split(cache, False, r"_g(\d+)_", 4)
+    split = token_split(cache, False, re.compile(r"_g(\d+)_"), 4)
     ledger = Ledger(tmp_path / "runs.jsonl", {})
     spec = with_head(get_arch(ARCH), "flat")
     setting, tried = sweep(ledger).tune(Row("flat", "flat"), spec, split)

@@ -44,7 +44,7 @@ def test_a_good_file(tmp_path):
     assert file.videos == tuple(VIDEOS) and file.classes == ("left", "middle", "right")
     assert file.scores.dtype == file.clip_scores.dtype == np.float32
     assert file.clip_videos.tolist() == [0, 1, 2, 2, 3] and file.unscored == 0
-    assert file.about == about()
+    assert file.about == about(time_order="normal")  # older files do not say
     assert read_scores(write(tmp_path / "old.npz")).clip_scores is None
 
 
@@ -178,6 +178,7 @@ def test_splits_are_grouped(tmp_path):
         write(tmp_path / "flow_split9.npz"),
         write(tmp_path / "z.npz", about(split=1, crops=1)),
         write(tmp_path / "alone.npz"),
+        write(tmp_path / "r.npz", about(split=2, time_order="reversed")),
     ]
     runs = group_runs([read_scores(path) for path in files])
     assert [(run.name, list(run.splits)) for run in runs] == [
@@ -185,6 +186,7 @@ def test_splits_are_grouped(tmp_path):
         ("flow", [9, 10]),
         ("toy net, multi clip, 1 crop", [1]),
         ("alone", [1]),
+        ("toy net, multi clip, 10 crops, reversed", [2]),
     ]
 
 

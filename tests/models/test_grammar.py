@@ -30,6 +30,8 @@ def test_rows_come_first_and_keep_their_irregular_meaning():
         ("flow_swin3d_16f_t_bert2", "bert2", None, 0, 0.8),
         ("rgb_mvit_v2_16f_s_concatenation", "concatenation", None, 1550, 0.8),
         ("rgb_resneXt3D32f101_FRMB", "average", "FRMB", 0, 0.8),
+        ("flow_I3D32f", "average", None, 0, 0.7),
+        ("flow_I3D32f_lstm", "lstm", None, 450, 0.8),
     ],
 )
 def test_parts_compose(name, head, reduction, hidden, dropout):
@@ -75,6 +77,10 @@ def test_the_other_modality_of_a_row_is_its_twin():
         ("rgb_slowfast64f_50_bert10_FRMB", "early or late"),
         ("rgb_slowfast64f_50_FRMB", "needs bert10"),
         ("rgb_slowfast64f_50_FRMB_lstm", "no 'lstm'"),
+        ("rgb_I3D64f_FRMB_FRMB", "FRMB and FRMB, one is the most"),
+        ("rgb_I3D64f_FRAB_FRMB_bert2", "FRAB and FRMB, one is the most"),
+        ("rgb_I3D64f_bert2_lstm", "no head 'bert2_lstm'"),
+        ("rgb_I3D64f_lstm_2layers", "no head 'lstm_2layers'"),
     ],
 )
 def test_parts_that_do_not_go_together_say_why(name, reason):
@@ -88,9 +94,6 @@ def test_parts_that_do_not_go_together_say_why(name, reason):
         "rgb_I3D64f_bert3",
         "rgb_I3D0f",
         "audio_I3D64f",
-        "rgb_I3D64f_FRMB_FRMB",
-        "rgb_I3D64f_FRAB_FRMB_bert2",
-        "rgb_I3D64f_bert2_lstm",
         "rgb_resneXt3D64f50",
         "rgb_I3D64fbert2",
     ],

@@ -38,6 +38,7 @@ def test_a_sweep_on_caches_killed_and_run_again(caches, tmp_path, monkeypatch):
     assert gained > 85 > 75 >= average["test"]["normal"]["order"]["mean"]
     assert flat["test"]["reversed"]["order"]["mean"] < 15
     assert flat["tuning"]["1"]["chosen"]["lr"] == 1e-2
+    assert flat["swapped"]["reversed"]["order"]["mean"] > 85
     assert (whole / "ablation.png").stat().st_size > 1000
     assert (
         "| other classes, tokens in order | normal | reversed |"
@@ -72,6 +73,18 @@ def test_presets_run_and_mistakes_are_refused(caches, tmp_path):
         ablate.main(flags([caches[0], caches[0]], tmp_path / "twice"))
     with pytest.raises(UsageError, match="begun with folds 2, not 3"):
         ablate.main(["--cache", caches[0], "--preset", "table1", "--folds", "3", *out])
+    with pytest.raises(UsageError, match="no class fourth"):
+        ablate.main(flags(caches, tmp_path / "wrong", "--subset", "order=fourth"))
+    with pytest.raises(UsageError, match="--base lstm is none of average, flat"):
+        ablate.main(flags(caches, tmp_path / "wrong", "--base", "lstm"))
+    assert not (tmp_path / "wrong").exists()
+    network = ["-d", "toy", "-a", "rgb_tiny3D16f", "--heads", "lstm"]
+    for wrong in (
+        [*network, "--epochs", "3"],
+        ["--cache", caches[0], "--heads", "lstm", "--group", "("],
+    ):
+        with pytest.raises(SystemExit):
+            ablate.main(wrong)
     for wrong in (["--heads", "lstm"], ["--cache", caches[0]], ["-d", "toy", "--heads", "lstm"]):
         with pytest.raises(SystemExit):
             ablate.main(wrong)

@@ -1,0 +1,39 @@
+"""Clips that belong together, read off their names: a split or a fold must not split a group."""
+
+import re
+from pathlib import PurePosixPath
+
+# What it is, how certain, and a pattern whose brackets are the group. The first that fits counts.
+RULES = [
+    # HMDB51: <source>_<class>_<body>_<camera>_np<people>_<viewpoint>_<quality>_<number>. Two
+    # recordings may bear the same title, so this one only warns.
+    ("source", "warning", r"(.+)_[fluh]_[cn]m_np\d+_(?:fr|ba|le|ri)_(?:bad|med|goo)_\d+"),
+    # UT-Interaction: set<set>_<number>_<sequence>_<label>
+    ("sequence", "error", r"(set\d+)_\d+_(\d+)_\d+"),
+    ("sequence", "error", r"(.*?(?:seq|sequence)[_-]?\d+)(?:[_-].*)?"),
+    # UCF101: v_<class>_g<group>_c<clip>
+    ("group", "error", r"(.*?_g\d+)_.*"),
+]
+PATTERNS = [(what, severity, re.compile(rule, re.IGNORECASE)) for what, severity, rule in RULES]
+
+
+def group_of(folder: str, group: re.Pattern | None = None) -> tuple[str, str, str] | None:
+    """(what, severity, name) of the group that a video's name puts it in, None without one.
+
+    `group` is a pattern of the user's, searched in the file name, instead of the known ones; its
+    brackets are the group, or without brackets all that it matches.
+    """
+    name = PurePosixPath(folder).name
+    if group is not None:
+        match = group.search(name)
+        return ("group", "error", _name(match)) if match else None
+    for what, severity, pattern in PATTERNS:
+        match = pattern.fullmatch(name)
+        if match:
+            return what, severity, _name(match)
+    return None
+
+
+def _name(match: re.Match) -> str:
+    """What its brackets hold, those of other alternatives left out, or without brackets all."""
+    return " ".join(filter(None, match.groups())) or match[0]
