@@ -103,7 +103,7 @@ def _others(path: Path) -> str:
     beside = [p for p in path.parent.glob("*.pth*") if p != path and p.suffix != ".tmp"]
     newest = sorted(beside, key=lambda p: p.stat().st_mtime, reverse=True)
     if not newest:
-        return "train first, or name a file"
+        return f"there are no others in {path.parent}"
     return f"there are, newest first: {', '.join(p.name for p in newest)}"
 
 

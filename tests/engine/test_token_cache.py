@@ -28,11 +28,11 @@ from engine.token_cache import (
     video_path,
 )
 from models import create_model, get_arch, list_archs
+from models.grammar import HEADS
 from scripts import cache_tokens
 from video_transforms import PLAIN, CenterCrop
 
-TINY_HEADS = ("", "_bert10", "_bert2", "_lstm", "_concatenation", "_NLB_concatenation")
-TINY = [f"rgb_tiny3D16f{head}" for head in TINY_HEADS]
+TINY = [f"rgb_tiny3D16f_{head}".rstrip("_") for head in HEADS]
 TINY += ["rgb_tiny3D16f_FRAB_bert10", "rgb_tiny3D16f_FRMB_lstm", "flow_tiny3D16f_bert10"]
 SLOWFAST = [
     "rgb_slowfast64f_50",
