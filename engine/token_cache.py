@@ -47,7 +47,8 @@ class VideoTokens(Sequence[np.ndarray]):
         return len(self.paths)
 
     def __getitem__(self, video: int) -> np.ndarray:
-        return np.load(self.paths[video], mmap_mode="r")[self.rows[video]]
+        # "c": what is written, which torch warns of otherwise, would not reach the file.
+        return np.load(self.paths[video], mmap_mode="c")[self.rows[video]]
 
 
 @dataclass(frozen=True)

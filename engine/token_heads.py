@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,7 +32,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class TokenVideos:
-    """Videos in memory: views of each, float32 (views, T', D), and labels, int64 (videos,)."""
+    """Views of each video and labels, int64 (videos,).
+
+    Tokens, float32 (views, T', D), are in memory; maps, float16 (views, D, T', h, w), in files.
+    """
 
     names: list[str]
     tokens: list[Tensor]
@@ -47,10 +49,11 @@ def load_videos(part: CachedPart, maps: bool = False) -> TokenVideos:
     """A part of a cache.
 
     Args:
-        maps: leave feature maps (views, D, T', h, w) as they are; else they become tokens.
+        maps: leave feature maps as they are; else they become tokens.
     """
-    views = [torch.from_numpy(np.array(tokens)).float() for tokens in part.tokens]
+    views = [torch.from_numpy(tokens) for tokens in part.tokens]
     if not maps:
+        views = [v.float() for v in views]
         views = [v.mean(dim=(3, 4)).transpose(1, 2) if v.ndim == 5 else v for v in views]
     return TokenVideos([r.folder for r in part.records], views, torch.from_numpy(part.labels))
 
@@ -107,7 +110,7 @@ def train_head(
     make = OPTIMIZERS[setting.optimizer]
     optimizer = make(model.parameters(), setting.lr, MOMENTUM, setting.weight_decay)
     schedule = Schedule(optimizer, "cosine", setting.epochs, WARMUP_EPOCHS)
-    learner = Learner(model, optimizer, nn.Identity(), device, batch_size)
+    learner = Learner(model, optimizer, torch.Tensor.float, device, batch_size)
     batches, losses = TrainingBatches(len(rows), batch_size, seed), []
     for epoch in range(setting.epochs):
         batches.set_epoch(epoch)

@@ -1,4 +1,4 @@
-"""Which frames does a temporal token see? Tokens of long sight need no order to know what came first.
+"""Which frames does a temporal token see? Tokens that see all of them know the order by themselves.
 
     python scripts/receptive_field.py --arch rgb_I3D64f
 

@@ -33,7 +33,15 @@ from engine.ablation_report import (
 from engine.cli import UsageError
 from engine.time_order import TimeOrder, reordered, time_order
 from engine.token_cache import open_cache
-from engine.token_heads import Setting, TokenNet, head_size, load_videos, score_head, train_head
+from engine.token_heads import (
+    Setting,
+    TokenNet,
+    TokenVideos,
+    head_size,
+    load_videos,
+    score_head,
+    train_head,
+)
 from models import ArchError, create_model, get_arch
 from models.grammar import with_head
 from tests.engine.order_tokens import ARCH, CLASSES, order_cache
@@ -123,6 +131,25 @@ def test_a_network_in_another_order_is_its_head_on_permuted_tokens():
                 assert torch.equal(model.classify_encoded(model.encode(clips)), expected)
             usual = model.classify(model.forward_tokens(clips))
             assert torch.equal(model(clips), usual)
+
+
+def test_maps_are_reordered_in_time(monkeypatch):
+    spec = get_arch("rgb_tiny3D16f_FRMB_NLB_concatenation")
+    torch.manual_seed(0)
+    model = TokenNet(spec, 3).eval()
+    maps = torch.rand(2, model.net.width, 8, 2, 2).half()
+    videos = TokenVideos(["a", "b"], [maps, maps], torch.zeros(2, dtype=torch.int64))
+    seen = []
+    classify = type(model.net).classify
+    monkeypatch.setattr(
+        type(model.net),
+        "classify",
+        lambda net, tokens: seen.append(tokens) or classify(net, tokens),
+    )
+    scores = {order: score_head(model, videos, [1], CPU, order) for order in ("normal", "reversed")}
+    assert seen[0].shape == (2, 8, model.net.width)
+    assert torch.equal(seen[1], seen[0].flip(1))
+    assert not torch.allclose(scores["normal"], scores["reversed"])
 
 
 def test_two_pathways_are_both_reordered():
