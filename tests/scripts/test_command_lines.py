@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 import two_stream2
 import two_stream_bert2
 from engine import cli
+from scripts import ablate, attention, cache_tokens
 from scripts.eval import combined_demo, spatial_demo3D, spatial_demo_bert
 
 SCRIPTS = [two_stream2, two_stream_bert2, spatial_demo3D, spatial_demo_bert, combined_demo]
+SCRIPTS += [ablate, attention, cache_tokens]
 fuzzed = settings(
     max_examples=150,
     deadline=None,
