@@ -231,7 +231,8 @@ def plot(summary: Mapping, path: Path) -> None:
                 label = "paper, on HMDB51" if line == 0 else None
                 axis.scatter(row["paper"], line, 24, "grey", marker="x", label=label)
         axis.set_yticks(range(len(rows)), [row["title"] for row in rows] if place == 0 else [])
-        axis.set(xlabel=f"top-1, {name}, %", ylim=(len(rows) - 0.5, -0.5))
+        label = "top-1, %" if name == "top-1" else f"top-1, {name}, %"
+        axis.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
         axis.grid(alpha=0.3, axis="x")
     axes[0, 0].legend(fontsize=7)
     temporary = path.with_name(path.stem + ".tmp.png")
