@@ -108,13 +108,16 @@ def draw(cases: list[Case], chosen: list[Case], names: list[str], path: Path) ->
             axes.set(xticks=[], yticks=[])
             if token == 0:
                 title = f"{names[case.label]}, called {names[case.called]}"
-                axes.set_title(title, fontsize=9, loc="left", color=case.colour)
+                text = axes.set_title(title, fontsize=9, loc="left", color=case.colour)
+                text.set_in_layout(False)  # wider than its frame
         axes = top.add_subplot(grid[row, tokens:])
         axes.bar(range(tokens), case.attention, color=case.colour, width=0.7)
         axes.set(xticks=[], ylim=(0, highest))
         axes.tick_params(labelsize=7)
-    panels = bottom.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat
-    for axes in list(panels)[len(names) :]:
+    panels = [*bottom.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat]
+    bottom.supxlabel("token", fontsize=8)
+    bottom.supylabel("mean attention", fontsize=8)
+    for axes in panels[len(names) :]:
         axes.set_visible(False)
     for axes, (label, name) in zip(panels, enumerate(names), strict=False):
         for colour, word in ((RIGHT, "right"), (WRONG, "wrong")):

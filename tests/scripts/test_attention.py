@@ -36,6 +36,8 @@ def test_the_picture_of_a_trained_network(tiny, tmp_path, capsys, monkeypatch):
     )
     assert attention.main([*flags, "--runs", str(tmp_path), "--picture", str(picture)]) == 0
     assert cv2.imread(str(picture)).shape[1] == 825
+    below = cv2.imread(str(picture))[-110:]  # the classes' means
+    assert {(0x2B, 0x6C, 0xB0), (0xC5, 0x30, 0x30)} & {tuple(p[::-1]) for p in below.reshape(-1, 3)}
     (cases,) = seen
     assert len(cases) == 9 and "of 9 videos right" in capsys.readouterr().out
     for one in cases:
