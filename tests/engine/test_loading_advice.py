@@ -10,9 +10,12 @@ from engine.metrics import PassResult
 from models import get_arch
 
 
-def advice(kind: str = FOLDERS, workers: int = 1, scaled: bool = False) -> LoadingAdvice:
+def advice(
+    kind: str = FOLDERS, workers: int = 1, scaled: bool = False, cache: object = None
+) -> LoadingAdvice:
     split = SimpleNamespace(source=SimpleNamespace(kind=kind, pack=None), dataset="toy")
-    training = SimpleNamespace(split=split, spec=get_arch("rgb_resneXt3D64f101"))
+    spec = get_arch("rgb_resneXt3D64f101")
+    training = SimpleNamespace(split=split, spec=spec, cache=cache)
     return LoadingAdvice(training, workers, scaled)
 
 
@@ -32,6 +35,11 @@ def test_it_speaks_once_and_only_of_real_waiting(capsys):
 def test_the_end_of_a_short_epoch_counts(capsys):
     advice().look(PassResult(clips=10, loading=5, computing=5), whole_epoch=True)
     assert "waiting for data 50 %" in capsys.readouterr().out
+
+
+def test_nothing_of_it_would_help_on_a_cache(capsys):
+    advice(cache=object()).look(PassResult(clips=100, loading=50, computing=50))
+    assert capsys.readouterr().out == ""
 
 
 def test_without_loader_processes_loading_alone_is_the_loaders_time():

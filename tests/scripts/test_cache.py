@@ -151,6 +151,8 @@ def test_bad_command_lines(tiny, cache, tmp_path, capsys):
         make(tiny, tmp_path, "--checkpoint", "a", "--weights", "b")
     with pytest.raises(UsageError, match="FRMB block of rgb_tiny3D16f_bert10_FRMB is new"):
         make(tiny, tmp_path, "--weights", "none", arch=FRMB)
+    with pytest.raises(UsageError, match="no weights of rgb_tiny3D16f in .*; or --weights none"):
+        make(tiny, tmp_path)
     with pytest.raises(DataError, match="different in views"):
         make(tiny, cache, "--weights", "none", "--views", 4)
     assert not list(tmp_path.iterdir())
@@ -292,6 +294,10 @@ def test_a_cache_is_enough(tiny, cache, trained, tmp_path):
     assert spatial_demo3D.main(argv) == 0
     with np.load(tmp_path / "s.npz") as data:
         assert data["classes"].tolist() == ["left", "middle", "right"]
+    of_frames, of_cache = (
+        torch.load(run_of(runs) / "last.pth.tar", weights_only=True) for runs in (trained, tmp_path)
+    )
+    assert of_cache["fingerprint"] == of_frames["fingerprint"]
 
 
 def test_two_streams_from_a_folder_of_caches(tiny, trained, tmp_path):
@@ -308,7 +314,8 @@ def test_two_streams_from_a_folder_of_caches(tiny, trained, tmp_path):
 
 def test_the_script_runs_on_its_own(tiny, tmp_path):
     flags = ["--arch", PLAIN, "--cache", str(tmp_path), "--views", "1", "--clips", "single"]
-    process = run_script("scripts/cache_tokens.py", *tiny.flags, *flags, "--no-ten-crop")
+    flags += ["--weights", "none", "--no-ten-crop"]
+    process = run_script("scripts/cache_tokens.py", *tiny.flags, *flags)
     assert "21 videos, 21 clips" in process.stdout and "times the" in process.stdout
     process = run_script("scripts/cache_tokens.py", *tiny.flags, "-a", FRMB, check=False)
     assert process.returncode == 1
