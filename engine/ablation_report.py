@@ -207,10 +207,9 @@ def _gain(row: Mapping, base: str) -> str:
 
 def plot(summary: Mapping, path: Path) -> None:
     """A line for each head: every tested network, and their mean; the paper's as a cross."""
-    import matplotlib  # slow to import
+    import matplotlib.pyplot as plt  # slow to import
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from engine.plots import save_figure
 
     rows = summary["rows"]
     order = next(iter(rows[0]["test"]))
@@ -235,7 +234,4 @@ def plot(summary: Mapping, path: Path) -> None:
         axis.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
         axis.grid(alpha=0.3, axis="x")
     axes[0, 0].legend(fontsize=7)
-    temporary = path.with_name(path.stem + ".tmp.png")
-    figure.savefig(temporary, dpi=100)
-    plt.close(figure)
-    temporary.replace(path)
+    save_figure(figure, path, dpi=100)

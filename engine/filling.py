@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from datasets import Split
+from datasets.collection import Shard
 from datasets.fingerprint import fingerprint as data_fingerprint
 from engine import distributed
 from engine.build import choose_mirror_rule, flow_bound, open_split
@@ -114,16 +115,16 @@ def _check_that_none_is_meant(args: argparse.Namespace, spec: ArchSpec) -> None:
     )
 
 
-def fill_cache(args: argparse.Namespace, shard: tuple[int, int]) -> int:
-    """Caches this process's videos of a shard (place from 0, of how many), and says how fast."""
+def fill_cache(args: argparse.Namespace, shard: Shard) -> int:
+    """Caches this process's videos of a shard, and says how fast."""
     caching = prepare_caching(args)
     todo, there = {}, 0
     for part in PARTS if args.part == "both" else (args.part,):
-        shards = range(len(getattr(caching.split, part)))[shard[0] :: shard[1]]
-        missing = [v for v in shards if not video_path(caching.folder, part, v).exists()]
+        share = shard.of(range(len(getattr(caching.split, part))))
+        missing = [v for v in share if not video_path(caching.folder, part, v).exists()]
         missing = distributed.gather(missing)[0]  # while others begin to write
         todo[part] = missing[distributed.rank() :: distributed.world_size()]
-        there += len(shards) - len(missing)
+        there += len(share) - len(missing)
     if there:
         print(f"{there} videos are there already")
     start = time.perf_counter()

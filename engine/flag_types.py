@@ -4,6 +4,8 @@ import argparse
 import re
 from pathlib import Path
 
+from datasets.collection import Shard
+
 
 def positive(text: str) -> int:
     """argparse type: a whole number from 1."""
@@ -76,6 +78,14 @@ def plain_name(text: str) -> str:
     if not text or "\0" in text or "/" in text or "\\" in text or text.startswith("."):
         raise argparse.ArgumentTypeError(f"must be a plain name, not '{text}'")
     return text
+
+
+def shard(text: str) -> Shard:
+    """argparse type: i/n, the i-th of n shares."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"must be i/n with i from 1 to n, not {text}")
+    return Shard(int(number), int(count))
 
 
 def regex(text: str) -> re.Pattern:

@@ -28,7 +28,7 @@ def plot_confusion_matrix(matrix: np.ndarray, class_names: list[str], path: Path
         for (row, column), value in np.ndenumerate(matrix):
             colour = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, value, ha="center", va="center", color=colour, fontsize=font)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_curves(log: Path, path: Path) -> None:
@@ -45,7 +45,7 @@ def plot_curves(log: Path, path: Path) -> None:
     for axes in (loss, top1):
         axes.grid(alpha=0.3)
         axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_summary(summary: dict, path: Path) -> None:
@@ -69,7 +69,7 @@ def plot_summary(summary: dict, path: Path) -> None:
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_xlabel("gain of fusion on stream 1, points")
         axes.grid(alpha=0.3, axis="x")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_runs(axes: plt.Axes, runs: list[dict]) -> None:
@@ -88,8 +88,10 @@ def _draw_runs(axes: plt.Axes, runs: list[dict]) -> None:
     axes.grid(alpha=0.3, axis="x")
 
 
-def _save(figure: plt.Figure, path: Path) -> None:
+def save_figure(figure: plt.Figure, path: Path, dpi: int = 110) -> None:
+    """Writes a PNG through a temporary name, and closes the figure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.stem + ".tmp.png")
-    figure.savefig(temporary, dpi=110)
+    figure.savefig(temporary, dpi=dpi)
     plt.close(figure)
     temporary.replace(path)

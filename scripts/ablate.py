@@ -89,6 +89,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("give --preset or --heads")
     if args.cache and (args.flags or args.folds < 2):
         parser.error("with --cache there are 2 --folds or more, and no flags of training scripts")
+    for name in ("dataset", "arch", "splits", "settings", "frames", "workers"):
+        if args.cache and getattr(args, name) != parser.get_default(name):
+            parser.error(f"--{name} is for whole networks; a cache tells its own")
     for name in ("group", "folds", "lr", "weight_decay", "epochs", "batch_size"):
         if args.dataset and getattr(args, name) != parser.get_default(name):
             flag = "--" + name.replace("_", "-")

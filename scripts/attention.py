@@ -13,14 +13,12 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
@@ -30,6 +28,7 @@ from datasets.sampling import single_clip  # noqa: E402
 from engine.build import Stream, build_stream, frame_reader  # noqa: E402
 from engine.cli import UsageError, data_parent, resolve, run  # noqa: E402
 from engine.flag_types import path, positive  # noqa: E402
+from engine.plots import save_figure  # noqa: E402
 from video_transforms import CenterCrop  # noqa: E402
 
 RIGHT, WRONG = "#2b6cb0", "#c53030"
@@ -95,9 +94,7 @@ def draw(cases: list[Case], chosen: list[Case], names: list[str], path: Path) ->
     tokens = len(cases[0].attention)
     columns = min(4, len(names))
     lines = -(-len(names) // columns)
-    figure = plt.figure(
-        figsize=(11, 1.15 * len(chosen) + 1.5 * lines), layout="constrained", dpi=75
-    )
+    figure = plt.figure(figsize=(11, 1.15 * len(chosen) + 1.5 * lines), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.15 * len(chosen), 1.5 * lines))
     grid = top.add_gridspec(len(chosen), tokens + 3)
     highest = 1.05 * max(case.attention.max() for case in chosen)
@@ -127,11 +124,7 @@ def draw(cases: list[Case], chosen: list[Case], names: list[str], path: Path) ->
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=7)
         axes.legend(fontsize=7)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.stem + ".tmp.png")
-    figure.savefig(temporary)
-    plt.close(figure)
-    temporary.replace(path)
+    save_figure(figure, path, dpi=75)
 
 
 def main(argv: list[str] | None = None) -> int:

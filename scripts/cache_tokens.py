@@ -14,20 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from datasets.collection import Shard  # noqa: E402
 from engine.cli import data_parent, run  # noqa: E402
 from engine.filling import fill_cache  # noqa: E402
-from engine.flag_types import path, positive, seed_number  # noqa: E402
-
-
-def shard(text: str) -> tuple[int, int]:
-    """argparse type: "i/n" -> (i - 1, n)."""
-    try:
-        place, number = map(int, text.split("/"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be like 1/4, not {text}") from None
-    if not 1 <= place <= number:
-        raise argparse.ArgumentTypeError(f"must be one of 1/{number} to {number}/{number}")
-    return place - 1, number
+from engine.flag_types import path, positive, seed_number, shard  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--seed", type=seed_number, default=0, help="of the random views (%(default)s)")
     add = parser.add_argument_group("share and files").add_argument
     add("--part", choices=("train", "val", "both"), default="both", help="(%(default)s)")
-    add("--shard", type=shard, default=(0, 1), metavar="i/n", help="every n-th video, from i on")
+    add("--shard", type=shard, default=Shard(), metavar="i/n", help="every n-th video, from i on")
     add("--cache", type=path, metavar="DIR", help="folder (datasets/<dataset>_tokens/...)")
     args = parser.parse_args(argv)
     if args.checkpoint is not None and args.weights != "auto":

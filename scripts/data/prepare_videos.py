@@ -44,7 +44,7 @@ from datasets.preparing import (  # noqa: E402
 )
 from datasets.splitting import split_at_random, split_by_pattern  # noqa: E402
 from engine.cli import UsageError, choose_device, resolve, run  # noqa: E402
-from engine.flag_types import positive, regex  # noqa: E402
+from engine.flag_types import positive, regex, shard  # noqa: E402
 
 Report = Callable[[str], None]
 
@@ -186,7 +186,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--settings", type=Path, help="default: datasets/settings")
     parser.add_argument("-j", "--workers", type=positive, default=2, help="(%(default)s)")
     parser.add_argument("--flow-only", action="store_true", help="add flow to existing frames")
-    parser.add_argument("--shard", type=_shard, metavar="i/n", help="do the i-th of n shares")
+    parser.add_argument("--shard", type=shard, metavar="i/n", help="do the i-th of n shares")
     parser.add_argument("--device", help="of tvl1-torch and raft; default: cuda if there is one")
     images = parser.add_argument_group("images (recorded in preparation.json)").add_argument
     images("--flow", choices=[*FLOW_ENGINES, "none"], default="dis", help="(%(default)s)")
@@ -222,13 +222,6 @@ def _quality(text: str) -> int:
 
 def _part_of_all(text: str) -> float:
     return _number(text, 0, 0.95)
-
-
-def _shard(text: str) -> Shard:
-    number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise argparse.ArgumentTypeError(f"must be i/n with i from 1 to n, not {text}")
-    return Shard(int(number), int(count))
 
 
 def main(argv: list[str] | None = None, report: Report = print) -> int:

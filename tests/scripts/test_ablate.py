@@ -82,6 +82,7 @@ def test_presets_run_and_mistakes_are_refused(caches, tmp_path):
     for wrong in (
         [*network, "--epochs", "3"],
         ["--cache", caches[0], "--heads", "lstm", "--group", "("],
+        ["--cache", caches[0], "--heads", "lstm", "--splits", "2"],
     ):
         with pytest.raises(SystemExit):
             ablate.main(wrong)
