@@ -6,8 +6,8 @@
 """
 
 from engine.cli import run, training_parser
-from engine.fit import run_training
 from engine.flag_types import non_negative
+from engine.training.run import run_training
 from opt import sgd
 
 

@@ -6,7 +6,7 @@
 """
 
 from engine.cli import run, training_parser
-from engine.fit import run_training
+from engine.training.run import run_training
 from opt import adamw
 
 

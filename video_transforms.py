@@ -13,9 +13,9 @@ from torch import Tensor
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 SCALE_RATIOS = (1.0, 0.875, 0.75, 0.66)
 
-# What a mirror image is to a network: the same action, pixels mirrored (PLAIN); the same action,
-# flow mirrored with its x component inverted (INVERTED); or another action (NONE).
-PLAIN, INVERTED, NONE = "plain", "inverted", "none"
+# How a clip is flipped: pixels left to right (PLAIN); flow likewise, with its x component inverted
+# (INVERTED); or not at all, because a flipped clip shows another action (NO_FLIP).
+PLAIN, INVERTED, NO_FLIP = "plain", "inverted", "none"
 
 
 class Compose:
@@ -69,26 +69,26 @@ def corner_positions(height: int, width: int, crop_h: int, crop_w: int) -> list[
 
 
 class RandomHorizontalFlip:
-    """Mirrors the clip with probability 0.5, by the rule PLAIN or INVERTED; never with NONE."""
+    """Flips the clip with probability 0.5, PLAIN or INVERTED; never with NO_FLIP."""
 
-    def __init__(self, rule: str):
-        self.rule = rule
+    def __init__(self, flip: str):
+        self.flip = flip
 
     def __call__(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        flip = rng.random() < 0.5
-        return mirror(clip, self.rule) if flip and self.rule != NONE else clip
+        chosen = rng.random() < 0.5
+        return flip_clip(clip, self.flip) if chosen and self.flip != NO_FLIP else clip
 
 
-def mirror(clip: np.ndarray, rule: str) -> np.ndarray:
-    """The clip seen in a mirror.
+def flip_clip(clip: np.ndarray, flip: str) -> np.ndarray:
+    """The clip, left and right exchanged.
 
-    A mirrored picture of flow shows a motion to the left as one to the right only if the
-    x component (channel 0) is inverted too, to 255 - x: the rule INVERTED.
+    Flipped flow images show a motion to the left as one to the right only if the x component
+    (channel 0) is inverted too, to 255 - x: INVERTED.
     """
     flipped = np.empty_like(clip, order="C")
     for source, target in zip(clip, flipped, strict=True):
         cv2.flip(source, 1, dst=target)  # ten times as fast as copying clip[:, :, ::-1]
-    if rule == INVERTED:
+    if flip == INVERTED:
         np.subtract(255, flipped[..., 0], out=flipped[..., 0])
     return flipped
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets import hmdb51, ucf101
-from datasets.frames import FrameNames
-from datasets.settings_file import DataError, VideoRecord, read_class_names, read_list
-from datasets.sources import Source, choose_source
+from datasets.lists import DataError, VideoRecord, read_class_names, read_list
+from datasets.sources.choose import Source, choose_source
+from datasets.sources.frames import FrameNames
 
 __all__ = ["DATASETS", "DataError", "DatasetSpec", "Split", "create_dataset", "unnamed_classes"]
 
@@ -22,13 +22,13 @@ class DatasetSpec:
     Attributes:
         num_classes: None where the lists or a classes.txt tell.
         names: file names of the images.
-        mirrored: whether a video's mirror image is one of the same class.
+        may_flip: whether a video's mirror image is one of the same class.
         complete: whether every video has its place in some list.
     """
 
     num_classes: int | None = None
     names: FrameNames = field(default_factory=FrameNames)
-    mirrored: bool = True
+    may_flip: bool = True
     complete: bool = True
 
 
@@ -36,7 +36,7 @@ DATASETS = {
     # Each official split leaves videos out.
     "hmdb51": DatasetSpec(hmdb51.NUM_CLASSES, hmdb51.NAMES, complete=False),
     "ucf101": DatasetSpec(ucf101.NUM_CLASSES, ucf101.NAMES),
-    "motions": DatasetSpec(mirrored=False),  # left to right is not right to left
+    "motions": DatasetSpec(may_flip=False),  # left to right is not right to left
 }
 
 
@@ -51,7 +51,7 @@ class Split:
         frames: folder of the frame folders, packs or videos.
         names: file names of the images in frame folders.
         source: which of these the images come from.
-        mirrored: whether a video's mirror image is one of the same class.
+        may_flip: whether a video's mirror image is one of the same class.
     """
 
     dataset: str
@@ -63,7 +63,7 @@ class Split:
     frames: Path
     names: FrameNames
     source: Source
-    mirrored: bool
+    may_flip: bool
 
 
 def create_dataset(
@@ -86,7 +86,7 @@ def create_dataset(
         frames: folder of this dataset's frame folders, packs or videos.
         parts: the lists to use, of "train" and "val".
         size: (width, height) that will be read, to find the pack of that size.
-        source: a kind of `datasets.sources.SOURCES`; None takes what is there.
+        source: a kind of `datasets.sources.choose.SOURCES`; None takes what is there.
 
     Raises DataError, naming file and line, for whatever is wrong with lists or frames.
     """
@@ -112,7 +112,7 @@ def create_dataset(
         frames=frames,
         names=spec.names,
         source=chosen,
-        mirrored=spec.mirrored,
+        may_flip=spec.may_flip,
     )
 
 

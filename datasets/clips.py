@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.reader import Reader
+from datasets.lists import DataError, VideoRecord
 from datasets.sampling import central_offsets, clip_frames, random_offsets
-from datasets.settings_file import DataError, VideoRecord
+from datasets.sources.reader import Reader
 
 IGNORED = -100  # the label of padding: cross-entropy leaves it out
 ClipTransform = Callable[[np.ndarray, np.random.Generator], np.ndarray]

@@ -14,8 +14,8 @@ from pathlib import Path
 from datasets import Split, unnamed_classes
 from datasets.doctor.duplicates import spread
 from datasets.doctor.images import QUALITY_TOLERANCE, read_header
-from datasets.frames import FrameNames
-from datasets.settings_file import DataError, VideoRecord
+from datasets.lists import DataError, VideoRecord
+from datasets.sources.frames import FrameNames
 
 SAMPLED = 32  # videos of a list whose image headers are read
 OF_FRAMES = ("width", "height", "quality")  # the settings of a preparation that RGB depends on

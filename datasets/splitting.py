@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from datasets.grouping import group_of
-from datasets.settings_file import DataError
+from datasets.lists import DataError
 
 
 def split_by_pattern(videos: Iterable[str], train: str, val: str) -> dict[str, str | None]:

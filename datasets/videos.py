@@ -8,7 +8,7 @@ import av
 import cv2
 import numpy as np
 
-from datasets.settings_file import DataError
+from datasets.lists import DataError
 
 VIDEO_SUFFIXES = frozenset(
     ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()

@@ -4,129 +4,22 @@ A file is a dict with the reference implementation's keys (`epoch, arch, state_d
 best_loss, optimizer`) and, from this code, what is needed to use the weights rightly.
 """
 
-import os
-import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from datasets import unnamed_classes
 from engine import __version__
+from engine.files import CheckpointError, read_file, strip_wrappers
 from engine.metadata import metadata_faults
 from models import ArchSpec
-from models.file_kinds import strip_prefixes
 
 BEST, LAST = "model_best.pth.tar", "last.pth.tar"
 BEST_AVERAGE = "model_best_ema.pth.tar"  # the weights' moving average at its best
 FORMAT_VERSION = 1
-# Old files may hold their accuracies as NumPy numbers, under NumPy 1's name for them.
-_SCALAR = np._core.multiarray.scalar
-_NUMPY_SCALARS = [
-    np.dtype,
-    *(type(np.dtype(code)) for code in ("f4", "f8", "i8")),
-    _SCALAR,
-    (_SCALAR, "numpy.core.multiarray.scalar"),
-]
-
-
-class CheckpointError(ValueError):
-    """A file that cannot be used; the message says why and what to do."""
-
-
-def save_atomically(payload: dict, path: Path) -> None:
-    """Writes to a temporary name beside `path`, to the disk itself, then renames.
-
-    Killed at any moment, or on a full disk (OSError), the earlier file is still there, whole.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(payload, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except RuntimeError as error:  # how torch.save says that it cannot write
-        temporary.unlink(missing_ok=True)
-        raise OSError(f"cannot write {path}: {error}") from error
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name, too
-    finally:
-        os.close(folder)
-
-
-def read_file(path: Path, what: str = "checkpoint") -> dict:
-    """A torch file's dict, on the CPU; raises CheckpointError if it is missing or not one."""
-    if not path.is_file():
-        raise CheckpointError(f"no {what} {path}; {_others(path)}")
-    try:
-        refuse_bomb(path)
-        with torch.serialization.safe_globals(_NUMPY_SCALARS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
-    except Exception as error:  # the unpickler raises whatever broken bytes lead it to
-        raise CheckpointError(
-            f"cannot read {path}: truncated or not a checkpoint ({_reason(error)}); {_others(path)}"
-        ) from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint")
-    return content
-
-
-def refuse_bomb(path: Path) -> None:
-    """Raises CheckpointError for a zip file that would unpack to more than it holds.
-
-    PyTorch stores tensors as they are, so a file of its own is never smaller than its content.
-    """
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > path.stat().st_size:
-        raise CheckpointError(
-            f"{path} has {path.stat().st_size} bytes and would unpack to {unpacked}; PyTorch does "
-            "not compress its files, so this is none of them and is not read"
-        )
-
-
-def _others(path: Path) -> str:
-    """What could be used instead of a checkpoint: those beside it, the newest first."""
-    beside = [p for p in path.parent.glob("*.pth*") if p != path and p.suffix != ".tmp"]
-    newest = sorted(beside, key=lambda p: p.stat().st_mtime, reverse=True)
-    if not newest:
-        return f"there are no others in {path.parent}"
-    return f"there are, newest first: {', '.join(p.name for p in newest)}"
-
-
-def _reason(error: Exception) -> str:
-    """The line of a loading error that says what is wrong; torch's advice is left out."""
-    unsafe = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error))
-    if unsafe:
-        return f"it holds {unsafe[1]}, which is no plain data and is not executed"
-    text = str(error).strip() or type(error).__name__
-    return "its bytes are no PyTorch file" if "weights_only" in text else text.splitlines()[0]
-
-
-def strip_wrappers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict without the prefixes that DataParallel, DDP and torch.compile put in front."""
-    return strip_prefixes(check_tensors(state_dict))[0]
-
-
-def check_tensors(state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The same; raises CheckpointError unless it maps names to tensors."""
-    for key, value in state_dict.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise CheckpointError(f"the entry {key!r} is no named tensor: this holds no weights")
-    return state_dict
 
 
 def describe_input(spec: ArchSpec) -> dict:

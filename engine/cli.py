@@ -3,14 +3,11 @@
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
-
-import torch
 
 from datasets import DataError
-from datasets.sources import SOURCES
-from engine import distributed
-from engine.checkpoint import CheckpointError
+from datasets.sources.choose import SOURCES
+from engine import UsageError, distributed
+from engine.files import DEFAULT_CACHE, CheckpointError
 from engine.flag_types import (
     above_zero,
     fraction,
@@ -21,26 +18,14 @@ from engine.flag_types import (
     positive,
     seed_number,
     share,
+    time_order,
 )
 from engine.learner import AMP_TYPES, NonFiniteLoss
-from engine.time_order import NORMAL, time_order
+from engine.testing.token_order import NORMAL
 from models.archs import ArchError
 from opt import SCHEDULERS
 
-ROOT = Path(__file__).resolve().parents[1]
-DEFAULT_CACHE = Path("<default>")  # what --cache means without a folder
-
-
-class UsageError(ValueError):
-    """A command line that cannot be carried out; the message says what to change."""
-
-
 USER_ERRORS = (ArchError, CheckpointError, DataError, NonFiniteLoss, UsageError, OSError)
-
-
-def resolve(given: Path | None, default: str) -> Path:
-    """A given path, seen from the current folder; a default lies in the repository."""
-    return given.expanduser().resolve() if given is not None else ROOT / default
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -58,20 +43,36 @@ def run(main: Callable[[], int | None]) -> None:
         sys.exit(130)
 
 
-def data_parent() -> argparse.ArgumentParser:
-    """Flags that every script takes: which data, and where to compute."""
+def places_parent(dataset: str | None = None) -> argparse.ArgumentParser:
+    """Flags that say which dataset, and where its lists and images lie.
+
+    `dataset` is the default name; without one the flag is required.
+    """
     parent = argparse.ArgumentParser(add_help=False)
-    data = parent.add_argument_group("data and device")
-    data.add_argument(
-        "--dataset", "-d", type=plain_name, default="hmdb51", help="its name (%(default)s)"
+    add = parent.add_argument_group("dataset").add_argument
+    add(
+        "--dataset",
+        "-d",
+        type=plain_name,
+        default=dataset,
+        required=dataset is None,
+        help="its name" + (" (%(default)s)" if dataset else ""),
     )
-    data.add_argument("-s", "--split", type=positive, default=1, help="split number (%(default)s)")
-    data.add_argument("--settings", type=path, help="folder of the lists (datasets/settings)")
-    data.add_argument(
+    add("--settings", type=path, metavar="DIR", help="folder of the lists (datasets/settings)")
+    add(
         "--frames",
         type=path,
+        metavar="DIR",
         help="frame folders, packs or videos (datasets/<dataset>_frames, else ..._videos)",
     )
+    return parent
+
+
+def data_parent() -> argparse.ArgumentParser:
+    """Flags that every script takes that reads clips: which data, and where to compute."""
+    parent = argparse.ArgumentParser(add_help=False, parents=[places_parent("hmdb51")])
+    data = parent.add_argument_group("data and device")
+    data.add_argument("-s", "--split", type=positive, default=1, help="split number (%(default)s)")
     data.add_argument(
         "--source", choices=SOURCES, help="which of them to read (what is there, in this order)"
     )
@@ -237,23 +238,3 @@ def single_stream_parser(description: str) -> argparse.ArgumentParser:
     add("--arch", "-a", default="rgb_resneXt3D64f101_bert10_FRMB", help="(%(default)s)")
     add("--checkpoint", type=path, metavar="FILE", help="weights (the run's best model)")
     return parser
-
-
-def choose_device(name: str | None) -> torch.device:
-    """The device asked for, else a GPU if there is one; raises UsageError for one that is not.
-
-    Each of a machine's processes has a GPU of its own.
-    """
-    if name is None:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        if device.type == "cuda" and device.index is None:
-            device = torch.device("cuda", distributed.local_rank())
-            torch.cuda.set_device(device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"cannot use --device {name}: {reason}") from None
-    torch.backends.cudnn.benchmark = True  # clips of one size: the search for algorithms pays
-    return device

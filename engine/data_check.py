@@ -7,7 +7,7 @@ from datasets import DataError
 from datasets.doctor import check_lists, open_case
 from datasets.doctor.findings import LEAKS, summarize
 from datasets.fingerprint import differences
-from engine.cli import resolve
+from engine.files import resolve
 from models import ArchSpec
 
 

@@ -16,6 +16,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.rendezvous import rendezvous
 
+from engine import UsageError
+
 
 @contextlib.contextmanager
 def processes() -> Iterator[None]:
@@ -77,6 +79,26 @@ def launcher() -> list[str]:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
     machines = world_size() // local
     return ["torchrun", f"--nproc_per_node={local}", *([f"--nnodes={machines}"] * (machines > 1))]
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device asked for, else a GPU if there is one; raises UsageError for one that is not.
+
+    Each of a machine's processes has a GPU of its own.
+    """
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", local_rank())
+            torch.cuda.set_device(device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"cannot use --device {name}: {reason}") from None
+    torch.backends.cudnn.benchmark = True  # clips of one size: the search for algorithms pays
+    return device
 
 
 def wait_for_all() -> None:

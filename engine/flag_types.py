@@ -4,7 +4,9 @@ import argparse
 import re
 from pathlib import Path
 
-from datasets.collection import Shard
+from datasets.prepare.collect import Shard
+from engine import UsageError
+from engine.testing.token_order import check_order
 
 
 def positive(text: str) -> int:
@@ -94,3 +96,11 @@ def regex(text: str) -> re.Pattern:
         return re.compile(text)
     except re.error as error:
         raise argparse.ArgumentTypeError(f"'{text}' is no regular expression: {error}") from None
+
+
+def time_order(text: str) -> str:
+    """argparse type: an order of temporal tokens."""
+    try:
+        return check_order(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -2,8 +2,8 @@
 
 import os
 
-from datasets.sources import FOLDERS, VIDEOS
-from engine.build import Training
+from datasets.sources.choose import FOLDERS, VIDEOS
+from engine.data import Training
 from engine.metrics import PassResult
 
 LIMIT = 20.0  # percent of the time spent waiting

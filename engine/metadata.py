@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from engine.metrics import PassResult
-from video_transforms import INVERTED, NONE, PLAIN
+from video_transforms import INVERTED, NO_FLIP, PLAIN
 
 
 def _is_number(value: Any) -> bool:
@@ -76,7 +76,7 @@ EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "input": ("a table of names", _is_named),
     "flags": ("a table of names", _is_named),
     "fingerprint": ("a fingerprint of data", _is_named),
-    "mirror": ("a mirror rule", lambda value: value in (PLAIN, INVERTED, NONE)),
+    "mirror": ("a mirror rule", lambda value: value in (PLAIN, INVERTED, NO_FLIP)),
     "flow_bound": ("a number or nothing", lambda value: value is None or _is_finite(value)),
     "optimizer": ("an optimizer's state", _is_named),
     "scheduler": ("a schedule's state", _is_named),

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from engine import distributed
+from engine.files import append_whole, write_json
 from engine.metrics import PassResult, confusion_matrix, mean_class_accuracy, topk_accuracy
 
 LOG_FILE = "log.jsonl"
@@ -154,18 +154,6 @@ class RunLog:
                 self.writer.close()
 
 
-def append_whole(path: Path, lines: Sequence[str]) -> None:
-    """Appends the lines, or, on a full disk (OSError), leaves the file as it was."""
-    size = path.stat().st_size if path.exists() else 0
-    try:
-        with open(path, "a", encoding="utf-8") as file:
-            file.writelines(lines)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.truncate(path, size)
-        raise
-
-
 def _pass_summary(result: PassResult) -> dict:
     return {
         "loss": round(result.loss, 6),
@@ -271,11 +259,3 @@ def write_results(
     summary_file = stem.with_name(stem.name + ".json")
     write_json(summary_file, summary | {"scores": str(scores_file), "confusion": str(picture)})
     print(f"scores: {scores_file}\nsummary: {summary_file}\nconfusion matrix: {picture}")
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Writes through a temporary name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)

@@ -7,16 +7,18 @@ from pathlib import Path
 import torch
 
 from engine import distributed
-from engine.build import Training
 from engine.checkpoint import LAST, load_checkpoint, make_checkpoint
+from engine.data import Training
 from engine.data_check import warn_of_other_data
-from engine.finetuning import freeze, parameter_groups
+from engine.files import write_json
 from engine.learner import Learner
 from engine.loading_advice import LoadingAdvice
-from engine.loop import train_one_epoch, validate
 from engine.metrics import PassResult
-from engine.report import Progress, RunLog, epoch_line, write_json
-from engine.resume import (
+from engine.report import Progress, RunLog, epoch_line
+from engine.training.checkpoints import Saver
+from engine.training.epoch import train_one_epoch, validate
+from engine.training.signals import Interrupted, Signals
+from engine.training.state import (
     StepState,
     changed_flags,
     describe_progress,
@@ -27,8 +29,7 @@ from engine.resume import (
     restore_random_states,
     seed_everything,
 )
-from engine.saver import Saver
-from engine.signals import Interrupted, Signals
+from models.finetuning import freeze, parameter_groups
 from opt import Schedule
 
 MakeOptimizer = Callable[..., torch.optim.Optimizer]

@@ -1,7 +1,6 @@
 """The networks: `create_model`, and the table of architectures behind it."""
 
 from models.archs import ArchError, ArchSpec, InputSpec, list_archs
-from models.grammar import get_arch
 from models.heads import (
     AverageNet,
     Bert2Net,
@@ -12,6 +11,7 @@ from models.heads import (
     NonLocalConcatenationNet,
 )
 from models.late_temporal import VideoNet
+from models.names import get_arch
 from models.slowfast_net import EarlyBertNet, LateBertNet, TwoPathwayAverageNet
 
 __all__ = [

@@ -94,12 +94,9 @@ class NonLocalConcatenationNet(ConcatenationNet):
         self.NLB = NonLocalBlock(self.width)
         return super().add_head()
 
-    def spatial_pool(self, features: Tensor) -> Tensor:
-        return super().spatial_pool(self.NLB(features))
-
     def encode(self, clips: Tensor) -> Tensor:
         """The maps (N, D, T', h, w): the block learns with the head."""
         return self.reduced_features(clips)
 
-    def classify_encoded(self, encoded: Tensor) -> Tensor:
-        return self.classify(self.spatial_pool(encoded))
+    def tokens(self, encoded: Tensor) -> Tensor:
+        return self.spatial_pool(self.NLB(encoded))

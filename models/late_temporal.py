@@ -1,10 +1,14 @@
 """The common shape: features -> (reduce) -> spatial pool -> temporal head -> fc_action."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from models.archs import ArchError, ArchSpec
 from models.backbones import BACKBONES
+
+Reorder = Callable[[Tensor | dict[str, Tensor]], Tensor | dict[str, Tensor]]
 
 
 class VideoNet(nn.Module):
@@ -12,26 +16,33 @@ class VideoNet(nn.Module):
 
     spec: ArchSpec
     encodes = ""  # what `encode` gives, where it is not the tokens that most heads share
+    from_encoded = False  # whether `forward` starts from what `encode` gives, as from a token cache
 
-    def forward(self, clips: Tensor) -> Tensor:
-        """Normalised clips (N, C, T, H, W) -> logits (N, num_classes)."""
-        return self.classify_encoded(self.encode(clips))
-
-    def forward_tokens(self, clips: Tensor) -> Tensor | dict[str, Tensor]:
-        """Normalised clips (N, C, T, H, W) -> what the temporal head sees, (N, T', D)."""
-        raise NotImplementedError
-
-    def classify(self, tokens: Tensor | dict[str, Tensor]) -> Tensor:
-        """Tokens of `forward_tokens` -> logits (N, num_classes)."""
-        raise NotImplementedError
+    def forward(self, inputs: Tensor, reorder: Reorder | None = None) -> Tensor:
+        """Normalised clips (N, C, T, H, W), or with `from_encoded` what `encode` makes of them
+        -> logits (N, num_classes); `reorder` as in `classify`."""
+        return self.classify(inputs if self.from_encoded else self.encode(inputs), reorder)
 
     def encode(self, clips: Tensor) -> Tensor:
-        """What everything below the temporal head makes of clips, one tensor (N, ...)."""
-        return self.forward_tokens(clips)
+        """Clips -> what everything below the temporal head makes of them, one tensor (N, ...)."""
+        raise NotImplementedError
 
-    def classify_encoded(self, encoded: Tensor) -> Tensor:
-        """The temporal head's logits (N, num_classes) of what `encode` gives."""
-        return self.classify(encoded)
+    def classify(self, encoded: Tensor, reorder: Reorder | None = None) -> Tensor:
+        """What `encode` gives -> logits (N, num_classes); `reorder` may permute the tokens."""
+        tokens = self.tokens(encoded)
+        return self.classify_tokens(tokens if reorder is None else reorder(tokens))
+
+    def tokens(self, encoded: Tensor) -> Tensor | dict[str, Tensor]:
+        """What `encode` gives -> what the temporal head sees, (N, T', D) or that of each path."""
+        return encoded
+
+    def classify_tokens(self, tokens: Tensor | dict[str, Tensor]) -> Tensor:
+        """What `tokens` gives -> logits (N, num_classes)."""
+        raise NotImplementedError
+
+    def forward_tokens(self, clips: Tensor) -> Tensor | dict[str, Tensor]:
+        """Normalised clips (N, C, T, H, W) -> what the temporal head sees."""
+        return self.tokens(self.encode(clips))
 
     def encoder_parts(self) -> list[str]:
         """Names of the modules that `encode` passes: the backbone and what reduces it."""
@@ -133,8 +144,9 @@ class LateTemporalNet(VideoNet):
         features = self.features(clips)
         return features if self.mapper is None else self.mapper(features)
 
-    def forward_tokens(self, clips: Tensor) -> Tensor:
+    def encode(self, clips: Tensor) -> Tensor:
+        """Clips -> tokens (N, T', D)."""
         return self.spatial_pool(self.reduced_features(clips))
 
-    def classify(self, tokens: Tensor) -> Tensor:
+    def classify_tokens(self, tokens: Tensor) -> Tensor:
         return self.fc_action(self.temporal(tokens))

@@ -57,12 +57,12 @@ class TwoPathwayAverageNet(TwoPathwayNet):
     def replaced_blocks(self) -> list[str]:
         return ["model.head"]
 
-    def forward_tokens(self, clips: Tensor) -> Tensor:
+    def encode(self, clips: Tensor) -> Tensor:
         """(N, 8, 2304): the fast path is averaged to the slow path's 8 tokens."""
         self.spec.check_clips(clips.shape)
         return _join(*self.model(clips))
 
-    def classify(self, tokens: Tensor) -> Tensor:
+    def classify_tokens(self, tokens: Tensor) -> Tensor:
         return self.fc_action(self.dropout(tokens.mean(dim=1)))
 
 
@@ -121,11 +121,11 @@ class EarlyBertNet(TwoPathwayBertNet):
         self.bert = BERT(width, SLOW_TOKENS)
         return width
 
-    def forward_tokens(self, clips: Tensor) -> Tensor:
+    def encode(self, clips: Tensor) -> Tensor:
         """(N, 8, 640)."""
         return _join(*self.pathways(clips))
 
-    def classify(self, tokens: Tensor) -> Tensor:
+    def classify_tokens(self, tokens: Tensor) -> Tensor:
         return self.fc_action(self.dropout(self.bert(tokens)))
 
     @torch.no_grad()
@@ -144,25 +144,20 @@ class LateBertNet(TwoPathwayBertNet):
         self.bert_slow = BERT(SLOW_REDUCED, SLOW_TOKENS)
         return SLOW_REDUCED + FAST_WIDTH
 
-    def forward_tokens(self, clips: Tensor) -> dict[str, Tensor]:
-        """{"slow": (N, 8, 512), "fast": (N, 32, 256)}."""
-        slow, fast = self.pathways(clips)
-        return {"slow": _spatial_mean(slow), "fast": _spatial_mean(fast)}
-
     def encode(self, clips: Tensor) -> Tensor:
         """Both paths' tokens in one row, (N, 8 * 512 + 32 * 256)."""
-        tokens = self.forward_tokens(clips)
-        return torch.cat([tokens["slow"].flatten(1), tokens["fast"].flatten(1)], dim=1)
+        slow, fast = self.pathways(clips)
+        return torch.cat([_spatial_mean(slow).flatten(1), _spatial_mean(fast).flatten(1)], dim=1)
 
-    def classify_encoded(self, encoded: Tensor) -> Tensor:
+    def tokens(self, encoded: Tensor) -> dict[str, Tensor]:
+        """{"slow": (N, 8, 512), "fast": (N, 32, 256)}."""
         slow, fast = encoded.split([SLOW_TOKENS * SLOW_REDUCED, FAST_TOKENS * FAST_WIDTH], dim=1)
-        tokens = {
+        return {
             "slow": slow.unflatten(1, (SLOW_TOKENS, SLOW_REDUCED)),
             "fast": fast.unflatten(1, (FAST_TOKENS, FAST_WIDTH)),
         }
-        return self.classify(tokens)
 
-    def classify(self, tokens: dict[str, Tensor]) -> Tensor:
+    def classify_tokens(self, tokens: dict[str, Tensor]) -> Tensor:
         vectors = [self.bert_slow(tokens["slow"]), self.bert_fast(tokens["fast"])]
         return self.fc_action(self.dropout(torch.cat(vectors, dim=1)))
 

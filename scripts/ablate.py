@@ -27,14 +27,19 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import two_stream2  # noqa: E402
-import two_stream_bert2  # noqa: E402
-from datasets import create_dataset  # noqa: E402
-from engine.ablation import Grid, Ledger, Row, TokenSweep, rows_of, token_split  # noqa: E402
-from engine.ablation_report import markdown, plot, subsets_of, summarize_row  # noqa: E402
-from engine.build import data_folder  # noqa: E402
-from engine.cli import UsageError, choose_device, resolve, run  # noqa: E402
-from engine.flag_types import (  # noqa: E402
+import two_stream2
+import two_stream_bert2
+from datasets import create_dataset
+from engine import UsageError
+from engine.ablation.heads import head_size
+from engine.ablation.networks import NetworkSweep, check_name
+from engine.ablation.protocol import Grid, Ledger, Row, TokenSweep, rows_of, token_split
+from engine.ablation.report import markdown, plot, subsets_of, summarize_row
+from engine.cli import run
+from engine.data import data_folder
+from engine.distributed import choose_device
+from engine.files import resolve, write_json
+from engine.flag_types import (
     above_zero,
     non_negative,
     not_below_zero,
@@ -42,14 +47,11 @@ from engine.flag_types import (  # noqa: E402
     plain_name,
     positive,
     regex,
+    time_order,
 )
-from engine.report import write_json  # noqa: E402
-from engine.time_order import time_order  # noqa: E402
-from engine.token_cache import open_cache  # noqa: E402
-from engine.token_heads import head_size  # noqa: E402
-from engine.whole_networks import NetworkSweep, check_name  # noqa: E402
-from models import NETWORKS, get_arch  # noqa: E402
-from scripts.eval import spatial_demo3D  # noqa: E402
+from engine.tokens.cache import open_cache
+from models import NETWORKS, get_arch
+from scripts.eval import spatial_demo3D
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

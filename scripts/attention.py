@@ -19,17 +19,19 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from torch.utils.data import DataLoader  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+from torch.utils.data import DataLoader
+from tqdm import tqdm
 
-from datasets import DataError  # noqa: E402
-from datasets.clips import VideoDataset  # noqa: E402
-from datasets.sampling import single_clip  # noqa: E402
-from engine.build import Stream, build_stream, frame_reader  # noqa: E402
-from engine.cli import UsageError, data_parent, resolve, run  # noqa: E402
-from engine.flag_types import path, positive  # noqa: E402
-from engine.plots import save_figure  # noqa: E402
-from video_transforms import CenterCrop  # noqa: E402
+from datasets import DataError
+from datasets.clips import VideoDataset
+from datasets.sampling import single_clip
+from engine import UsageError
+from engine.cli import data_parent, run
+from engine.data import Stream, build_stream, frame_reader
+from engine.files import resolve
+from engine.flag_types import path, positive
+from engine.plots import save_figure
+from video_transforms import CenterCrop
 
 RIGHT, WRONG = "#2b6cb0", "#c53030"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.cli import run  # noqa: E402
-from scripts.benchmarks import agreement, flow, loader, test  # noqa: E402
+from engine.cli import run
+from scripts.benchmarks import agreement, flow, loader, test
 
 # name -> module with add_flags(parser) and main(args) -> exit code; its docstring is the help
 BENCHMARKS = {"loader": loader, "test": test, "flow": flow, "agreement": agreement}

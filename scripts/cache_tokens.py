@@ -14,10 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets.collection import Shard  # noqa: E402
-from engine.cli import data_parent, run  # noqa: E402
-from engine.filling import fill_cache  # noqa: E402
-from engine.flag_types import path, positive, seed_number, shard  # noqa: E402
+from datasets.prepare.collect import Shard
+from engine.cli import data_parent, run
+from engine.flag_types import path, positive, seed_number, shard
+from engine.tokens.make import fill_cache
 
 
 def main(argv: list[str] | None = None) -> int:

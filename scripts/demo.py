@@ -17,9 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from engine.build import run_folder  # noqa: E402
-from engine.checkpoint import LAST  # noqa: E402
-from engine.cli import positive  # noqa: E402
+from engine.checkpoint import LAST
+from engine.files import run_folder
+from engine.flag_types import positive
 
 DATASET, TRAIN_VIDEOS = "motions", 320
 RUNS = ROOT / "checkpoint" / "demo"  # apart from what a user trains on the same data

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from models import create_model, get_arch, list_archs  # noqa: E402
+from models import create_model, get_arch, list_archs
 
 BEGIN, END = "<!-- architectures: begin -->", "<!-- architectures: end -->"
 CLASSES = 51

@@ -16,10 +16,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.cli import UsageError, resolve, run  # noqa: E402
-from engine.flag_types import seed_number  # noqa: E402
-from engine.weights import AUTO, start_from_weights  # noqa: E402
-from models import VideoNet, create_model  # noqa: E402
+from engine import UsageError
+from engine.cli import run
+from engine.files import resolve
+from engine.flag_types import seed_number
+from engine.weights.choose import AUTO, start_from_weights
+from models import VideoNet, create_model
 
 CLASSES = 2  # the classifier takes no part
 SHARE = 0.9

@@ -25,12 +25,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.cli import UsageError, not_below_zero, run  # noqa: E402
-from engine.fusion import Fusion, fuse_runs, search_and_fuse  # noqa: E402
-from engine.report import MAX_TABLE_CLASSES, write_json  # noqa: E402
-from engine.scores import Run, ScoreFile, group_runs, read_scores  # noqa: E402
-from engine.statistics import LEVEL, RESAMPLES, SEED  # noqa: E402
-from engine.summary import compare_runs, summarize_fusion, summarize_run  # noqa: E402
+from engine import UsageError
+from engine.analysis.fusion import Fusion, fuse_runs, search_and_fuse
+from engine.analysis.statistics import LEVEL, RESAMPLES, SEED
+from engine.analysis.summary import compare_runs, summarize_fusion, summarize_run
+from engine.cli import run
+from engine.files import write_json
+from engine.flag_types import not_below_zero
+from engine.report import MAX_TABLE_CLASSES
+from engine.testing.score_files import Run, ScoreFile, group_runs, read_scores
 
 TITLES = {
     "top1": "top-1",

@@ -15,10 +15,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from engine.checkpoint import save_atomically  # noqa: E402
-from engine.cli import UsageError, run  # noqa: E402
-from engine.weight_files import convert_weights, get_weights, inspect_weights  # noqa: E402
-from models.weight_sources import SOURCES, ByHand, Url, get_source, present_file  # noqa: E402
+from engine import UsageError
+from engine.cli import run
+from engine.files import save_atomically
+from engine.weights.convert import convert_weights, get_weights, inspect_weights
+from engine.weights.sources import SOURCES, ByHand, Url, get_source, present_file
 
 FOLDER = ROOT / "weights"
 

@@ -6,7 +6,7 @@ import torch
 
 from video_transforms import (
     INVERTED,
-    NONE,
+    NO_FLIP,
     PLAIN,
     CenterCrop,
     Compose,
@@ -16,7 +16,7 @@ from video_transforms import (
     corner_positions,
     crop_at,
     crop_corners,
-    mirror,
+    flip_clip,
 )
 
 
@@ -75,9 +75,9 @@ def test_full_crop_without_resizing_is_exact():
     assert np.array_equal(crop(clip, np.random.default_rng(0)), clip)
 
 
-def test_mirror_rules():
+def test_flips():
     clip = random_clip(channels=2)
-    plain, inverted = mirror(clip, PLAIN), mirror(clip, INVERTED)
+    plain, inverted = flip_clip(clip, PLAIN), flip_clip(clip, INVERTED)
     assert np.array_equal(plain, clip[:, :, ::-1])
     assert np.array_equal(inverted[..., 0], 255 - clip[:, :, ::-1, 0])
     assert np.array_equal(inverted[..., 1], clip[:, :, ::-1, 1])
@@ -89,12 +89,12 @@ def test_random_flip_flips_half_and_obeys_none():
     rng = np.random.default_rng(0)
     flips = [not np.array_equal(RandomHorizontalFlip(PLAIN)(clip, rng), clip) for _ in range(400)]
     assert 150 < sum(flips) < 250
-    assert all(RandomHorizontalFlip(NONE)(clip, rng) is clip for _ in range(20))
+    assert all(RandomHorizontalFlip(NO_FLIP)(clip, rng) is clip for _ in range(20))
 
 
 def test_compose_runs_in_order():
     clip = random_clip()
-    both = Compose(CenterCrop(112), lambda c, rng: mirror(c, PLAIN))
+    both = Compose(CenterCrop(112), lambda c, rng: flip_clip(c, PLAIN))
     expected = crop_at(clip, 8, 29, 112)[:, :, ::-1]
     assert np.array_equal(both(clip, np.random.default_rng(0)), expected)
 

@@ -22,12 +22,12 @@ from datasets.doctor.counts import (
 )
 from datasets.doctor.duplicates import check_duplicates, thumbnail
 from datasets.doctor.findings import Finding, Mender, ordered
+from datasets.doctor.folders import Folder, Surveyor, find_unlisted
 from datasets.doctor.groups import check_groups
 from datasets.doctor.images import check_quality, check_sizes
 from datasets.doctor.lists import VideoList, check_labels, check_overlap, check_parts, read_lists
 from datasets.doctor.look import Job, Look, look_at, read_grey
-from datasets.doctor.survey import Folder, Surveyor, find_unlisted
-from datasets.extraction import read_preparation
+from datasets.prepare.extract import read_preparation
 
 __all__ = ["Case", "Finding", "check_lists", "examine", "open_case"]
 

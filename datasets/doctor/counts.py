@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from datasets.doctor.findings import Finding, Mender
+from datasets.doctor.folders import Folder
 from datasets.doctor.lists import VideoList
-from datasets.doctor.survey import Folder
-from datasets.settings_file import VideoRecord
+from datasets.lists import VideoRecord
 
 Folders = Mapping[str, Folder | None]
 

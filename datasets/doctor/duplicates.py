@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 from datasets.doctor.findings import Finding
+from datasets.doctor.folders import Folder
 from datasets.doctor.lists import VideoList
-from datasets.doctor.survey import Folder
-from datasets.settings_file import DataError
+from datasets.lists import DataError
 
 FRAMES = 5
 MOST_BITS = 0.15  # of all; a copy that was also trimmed at its end reaches 13 %

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.settings_file import VideoRecord
+from datasets.lists import VideoRecord
 
 SEVERITIES = ("error", "warning", "info")
 # Errors that make a test's numbers wrong, though nothing fails: one may want to overfit.

@@ -11,9 +11,9 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from datasets.doctor.findings import Finding, Mender
-from datasets.extraction import Preparation
-from datasets.frames import read_image
-from datasets.settings_file import DataError
+from datasets.lists import DataError
+from datasets.prepare.extract import Preparation
+from datasets.sources.frames import read_image
 
 LOWEST_QUALITY = 80
 QUALITY_TOLERANCE = 3

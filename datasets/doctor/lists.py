@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.doctor.findings import Finding, Mender
-from datasets.settings_file import DataError, VideoRecord, parse_line
+from datasets.lists import DataError, VideoRecord, parse_line
 
 LIST_NAME = re.compile(r"(train|val)_(rgb|flow)_split(\d+)\.txt")
 PART_NAMES = {"train": "training", "val": "test"}

@@ -10,11 +10,11 @@ import numpy as np
 from datasets.doctor import flow
 from datasets.doctor.duplicates import FRAMES, hash_frames, spread
 from datasets.doctor.findings import Finding, Mender
+from datasets.doctor.folders import Folder
 from datasets.doctor.images import read_header, read_strictly
-from datasets.doctor.survey import Folder
-from datasets.extraction import Preparation
-from datasets.frames import FrameNames, read_image
-from datasets.settings_file import DataError
+from datasets.lists import DataError
+from datasets.prepare.extract import Preparation
+from datasets.sources.frames import FrameNames, read_image
 
 USUAL_BOUND = 20.0  # the reference's, where none is recorded
 PAIRS = 6  # frame pairs to compute flow of

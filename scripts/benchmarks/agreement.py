@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from datasets.flow import create_flow, encode_flow
-from datasets.settings_file import DataError
-from engine.cli import choose_device
+from datasets.flow.engines import create_flow, encode_flow
+from datasets.lists import DataError
+from engine.distributed import choose_device
 from engine.flag_types import positive
 from scripts.benchmarks.motion import video_frames
 

@@ -24,9 +24,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.flow import FLOW_ENGINES, FlowEngine, create_flow
-from datasets.settings_file import DataError, write_lines
-from engine.cli import UsageError, choose_device
+from datasets.flow.engines import FLOW_ENGINES, FlowEngine, create_flow
+from datasets.lists import DataError, write_lines
+from engine import UsageError
+from engine.distributed import choose_device
 from engine.flag_types import positive
 from scripts.benchmarks.motion import (
     HEIGHT,

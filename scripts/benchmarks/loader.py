@@ -29,10 +29,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from datasets.clips import ClipDataset
-from datasets.settings_file import VideoRecord
-from datasets.sources import FOLDERS, PACKED, VIDEOS, choose_source
-from engine.cli import positive
-from engine.report import write_json
+from datasets.lists import VideoRecord
+from datasets.sources.choose import FOLDERS, PACKED, VIDEOS, choose_source
+from engine.files import write_json
+from engine.flag_types import positive
 from scripts.benchmarks.sample_data import NAMES, make_dataset
 from video_transforms import PLAIN, CenterCrop, Compose, MultiScaleCornerCrop, RandomHorizontalFlip
 
@@ -121,7 +121,7 @@ class Floor:
     def __init__(self, row: Row, root: Path, folders: list[str], clips: int):
         paths = sorted((root / folders[0]).glob("*.jpg"))[:CLIP]
         self.process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("floor.py"), *paths],
+            [sys.executable, Path(__file__).with_name("decode_loop.py"), *paths],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from datasets.settings_file import DataError
+from datasets.lists import DataError
 from datasets.videos import read_frames
 
 WIDTH, HEIGHT = 340, 256

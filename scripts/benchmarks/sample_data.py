@@ -7,10 +7,10 @@ import av
 import cv2
 import numpy as np
 
-from datasets.extraction import save_jpeg
-from datasets.frames import FrameNames
-from datasets.packing import Packing, pack
-from datasets.settings_file import DataError
+from datasets.lists import DataError
+from datasets.prepare.extract import save_jpeg
+from datasets.prepare.pack import Packing, pack
+from datasets.sources.frames import FrameNames
 from datasets.videos import read_frames
 
 NAMES = FrameNames()

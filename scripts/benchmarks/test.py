@@ -18,13 +18,13 @@ import numpy as np
 import torch
 
 from datasets import Split
+from datasets.lists import VideoRecord
 from datasets.sampling import multi_clip
-from datasets.settings_file import VideoRecord
-from datasets.sources import choose_source
-from engine.build import Stream, normalization
-from engine.cli import positive
-from engine.evaluate import choose_batch_size, score_all
-from engine.report import write_json
+from datasets.sources.choose import choose_source
+from engine.data import Stream, normalization
+from engine.files import write_json
+from engine.flag_types import positive
+from engine.testing.run import choose_batch_size, score_all
 from models import create_model, get_arch
 from scripts.benchmarks.sample_data import NAMES, make_frames
 from video_transforms import PLAIN
@@ -88,7 +88,7 @@ def _stream(args: argparse.Namespace, root: Path) -> Stream:
         model=create_model(spec.name, CLASSES).eval(),
         device=torch.device("cpu"),
         normalize=normalization(spec),
-        mirror_rule=PLAIN,
+        flip=PLAIN,
         checkpoint=Path("random weights"),
     )
 

@@ -18,11 +18,12 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from datasets.doctor import Finding, examine, open_case  # noqa: E402
-from datasets.doctor.findings import count, fold  # noqa: E402
-from datasets.settings_file import DataError, write_lines  # noqa: E402
-from engine.cli import USER_ERRORS, resolve, run  # noqa: E402
-from engine.flag_types import positive, regex  # noqa: E402
+from datasets.doctor import Finding, examine, open_case
+from datasets.doctor.findings import count, fold
+from datasets.lists import DataError, write_lines
+from engine.cli import USER_ERRORS, run
+from engine.files import resolve
+from engine.flag_types import positive, regex
 
 COULD_NOT_LOOK = 2
 

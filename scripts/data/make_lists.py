@@ -15,10 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from datasets import DATASETS  # noqa: E402
-from datasets.frames import FrameNames, count_images  # noqa: E402
-from datasets.settings_file import DataError, write_lines, write_list  # noqa: E402
-from engine.cli import resolve, run  # noqa: E402
+from datasets import DATASETS
+from datasets.lists import DataError, write_lines, write_list
+from datasets.sources.frames import FrameNames, count_images
+from engine.cli import run
+from engine.files import resolve
 
 HMDB51_PARTS = {"0": None, "1": "train", "2": "val"}
 Splits = dict[tuple[int, str], list[tuple[str, str]]]  # (split, part) -> (video, class)

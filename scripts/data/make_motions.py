@@ -22,9 +22,11 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from datasets.extraction import Preparation, extract, start_preparation  # noqa: E402
-from datasets.settings_file import write_lines, write_list  # noqa: E402
-from engine.cli import positive, resolve, run  # noqa: E402
+from datasets.lists import write_lines, write_list
+from datasets.prepare.extract import Preparation, extract, start_preparation
+from engine.cli import run
+from engine.files import resolve
+from engine.flag_types import positive
 
 CLASSES = (
     "left_to_right",

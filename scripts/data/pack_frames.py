@@ -21,10 +21,12 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from datasets import DATASETS, DataError, DatasetSpec  # noqa: E402
-from datasets.packed import damaged_videos, pack_name  # noqa: E402
-from datasets.packing import Packing, find_folders, pack  # noqa: E402
-from engine.cli import positive, resolve, run  # noqa: E402
+from datasets import DATASETS, DataError, DatasetSpec
+from datasets.prepare.pack import Packing, find_folders, pack
+from datasets.sources.packed import damaged_videos, pack_name
+from engine.cli import run
+from engine.files import resolve
+from engine.flag_types import positive
 
 MODALITIES = ("rgb", "flow")
 

@@ -23,17 +23,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from datasets import DATASETS, DatasetSpec  # noqa: E402
-from datasets.collection import Shard, Video, check_videos, find_videos, read_csv  # noqa: E402
-from datasets.extraction import (  # noqa: E402
+from datasets import DATASETS, DatasetSpec
+from datasets.flow.engines import FLOW_ENGINES, create_flow, flow_spec
+from datasets.prepare.collect import Shard, Video, check_videos, find_videos, read_csv
+from datasets.prepare.extract import (
     Preparation,
     clean_up,
     describe,
     start_adding_flow,
     start_preparation,
 )
-from datasets.flow import FLOW_ENGINES, create_flow, flow_spec  # noqa: E402
-from datasets.preparing import (  # noqa: E402
+from datasets.prepare.jobs import (
     add_flow_to_all,
     find_frame_folders,
     merge_class_names,
@@ -42,9 +42,12 @@ from datasets.preparing import (  # noqa: E402
     write_flow_lists,
     write_lists,
 )
-from datasets.splitting import split_at_random, split_by_pattern  # noqa: E402
-from engine.cli import UsageError, choose_device, resolve, run  # noqa: E402
-from engine.flag_types import positive, regex, shard  # noqa: E402
+from datasets.splitting import split_at_random, split_by_pattern
+from engine import UsageError
+from engine.cli import run
+from engine.distributed import choose_device
+from engine.files import resolve
+from engine.flag_types import positive, regex, shard
 
 Report = Callable[[str], None]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from engine.cli import run, testing_parser  # noqa: E402
-from engine.evaluate import run_fused_test  # noqa: E402
-from engine.flag_types import path  # noqa: E402
+from engine.cli import run, testing_parser
+from engine.flag_types import path
+from engine.testing.run import run_fused_test
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from engine.cli import run, single_stream_parser  # noqa: E402
-from engine.evaluate import run_test  # noqa: E402
+from engine.cli import run, single_stream_parser
+from engine.testing.run import run_test
 
 
 def main(argv: list[str] | None = None) -> int:

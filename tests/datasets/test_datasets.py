@@ -6,8 +6,8 @@ import torch
 
 from datasets import DataError, create_dataset
 from datasets.clips import ClipDataset, VideoDataset
-from datasets.frames import FrameReader
 from datasets.sampling import clip_frames, multi_clip, random_offsets
+from datasets.sources.frames import FrameReader
 from tests.conftest import TinyDataset
 from video_transforms import (
     PLAIN,
@@ -44,7 +44,7 @@ def test_another_dataset_needs_no_code(toy):
     split = split_of(toy)
     assert [r.folder for r in split.train] == ["v0", "v1", "w0", "w1"]
     assert split.class_names == ["class 0", "class 1"]
-    assert split.mirrored
+    assert split.may_flip
     (toy.lists / "classes.txt").write_text("a\nb\nc\n")
     assert split_of(toy).class_names == ["a", "b", "c"]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from datasets import create_dataset
-from datasets.extraction import Preparation, start_preparation
 from datasets.fingerprint import describe, differences, fingerprint
+from datasets.prepare.extract import Preparation, start_preparation
 from tests.conftest import TinyDataset
 
 

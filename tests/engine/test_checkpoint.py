@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.checkpoint import (
-    CheckpointError,
-    load_checkpoint,
-    make_checkpoint,
-    read_file,
-    save_atomically,
-    state_dict_differences,
-    strip_wrappers,
-)
+from engine.checkpoint import load_checkpoint, make_checkpoint, state_dict_differences
+from engine.files import CheckpointError, read_file, save_atomically, strip_wrappers
 from models import create_model, get_arch
 from opt import Schedule, adamw
 from tests.conftest import STATE_DICTS, filled_state_dict

@@ -8,12 +8,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.build import build_training
-from engine.checkpoint import CheckpointError, load_checkpoint, read_file
+from engine.checkpoint import load_checkpoint
 from engine.cli import training_parser
+from engine.data import build_training
+from engine.files import CheckpointError, read_file
 from engine.metadata import EXPECTED, metadata_faults
-from engine.resume import restore_optimization, restore_random_states
 from engine.trainer import make_learner
+from engine.training.state import restore_optimization, restore_random_states
 from models import create_model
 from opt import Schedule, adamw
 from tests.engine.test_checkpoint import ARCH, content_of, load, saved

@@ -110,7 +110,9 @@ def test_average_ignores_the_order_of_tokens_and_other_heads_do_not():
     for arch in TINY:
         model = create_model(arch, 5).eval()
         tokens = model.forward_tokens(clips_for(arch))
-        same = torch.allclose(model.classify(tokens), model.classify(tokens.flip(1)), atol=1e-6)
+        same = torch.allclose(
+            model.classify_tokens(tokens), model.classify_tokens(tokens.flip(1)), atol=1e-6
+        )
         assert same == (get_arch(arch).head == "average"), arch
 
 
@@ -198,8 +200,8 @@ def test_variants_of_bert_by_name(bert, variant, layers, heads, class_token):
     assert {block.attention.heads for block in model.bert.transformer_blocks} == {heads}
     assert ("bert.clsToken" in model.state_dict()) == class_token
     tokens = torch.randn(2, 8, 64)
-    assert model.classify(tokens).shape == (2, 3)
-    assert not torch.allclose(model.classify(tokens), model.classify(tokens.flip(1)))
+    assert model.classify_tokens(tokens).shape == (2, 3)
+    assert not torch.allclose(model.classify_tokens(tokens), model.classify_tokens(tokens.flip(1)))
 
 
 def test_plain_concatenation_is_a_linear_map_of_all_tokens():
@@ -207,7 +209,7 @@ def test_plain_concatenation_is_a_linear_map_of_all_tokens():
     tokens = torch.randn(2, 8, 64)
     weight, bias = model.fc_action.weight, model.fc_action.bias
     assert weight.shape == (3, 8 * 64)
-    torch.testing.assert_close(model.classify(tokens), tokens.flatten(1) @ weight.T + bias)
+    torch.testing.assert_close(model.classify_tokens(tokens), tokens.flatten(1) @ weight.T + bias)
 
 
 def test_a_dropped_token_changes_nothing():

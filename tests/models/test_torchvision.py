@@ -6,8 +6,8 @@ import torchvision.models.video as video
 from torch import nn
 from torchvision.models import get_model_weights
 
+from engine.weights.load import load_pretrained
 from models import create_model, get_arch
-from models.pretrained import load_pretrained
 
 # Architecture, torchvision's builder, and a small picture that the builder takes.
 NETWORKS = [

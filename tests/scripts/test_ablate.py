@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from engine.cli import UsageError
+from engine import UsageError
 from scripts import ablate
-from tests.engine.order_tokens import order_cache
+from tests.engine.ablation.order_tokens import order_cache
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import two_stream_bert2
-from engine.cli import UsageError
+from engine import UsageError
 from models import ArchError
 from scripts import attention
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.settings_file import DataError
-from engine.cli import UsageError
+from datasets.lists import DataError
+from engine import UsageError
 from scripts import benchmark
 from scripts.benchmarks import agreement, flow
 from scripts.benchmarks.motion import (

@@ -14,9 +14,9 @@ import torch
 import two_stream2
 import two_stream_bert2
 from datasets import DataError
-from engine.checkpoint import CheckpointError
-from engine.cli import UsageError
-from engine.token_cache import open_cache
+from engine import UsageError
+from engine.files import CheckpointError
+from engine.tokens.cache import open_cache
 from scripts import cache_tokens
 from scripts.eval import combined_demo, spatial_demo3D, spatial_demo_bert
 from tests.conftest import run_script

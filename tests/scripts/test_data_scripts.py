@@ -14,10 +14,11 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import create_dataset, flow_raft
-from datasets.flow import create_flow, encode_flow
-from datasets.settings_file import DataError
-from engine.cli import UsageError
+from datasets import create_dataset
+from datasets.flow import raft as flow_raft
+from datasets.flow.engines import create_flow, encode_flow
+from datasets.lists import DataError
+from engine import UsageError
 from scripts.data import doctor, make_lists, make_motions, prepare_videos
 from tests.conftest import ROOT, SHARED, needs_videos
 
@@ -452,7 +453,7 @@ def test_motions_are_a_function_of_the_seed(tmp_path):
     image = "grow/train_000/img_00001.jpg"
     assert (first / image).read_bytes() != (other / image).read_bytes()
     split = create_dataset("motions", 1, "flow", tmp_path / "settings", first)
-    assert len(split.class_names) == 8 and not split.mirrored
+    assert len(split.class_names) == 8 and not split.may_flip
 
 
 def test_motions_differ_in_motion_and_order_alone():

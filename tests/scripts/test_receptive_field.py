@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.cli import UsageError
+from engine import UsageError
 from models import create_model
 from scripts import receptive_field
 

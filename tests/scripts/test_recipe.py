@@ -9,8 +9,8 @@ import torch
 
 import two_stream2
 import two_stream_bert2
-from engine.checkpoint import CheckpointError
-from engine.cli import UsageError
+from engine import UsageError
+from engine.files import CheckpointError
 from engine.trainer import Trainer
 from scripts.eval import spatial_demo_bert
 

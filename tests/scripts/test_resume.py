@@ -16,8 +16,8 @@ import pytest
 import torch
 
 import two_stream_bert2
-from engine.checkpoint import CheckpointError
-from engine.signals import continuing_command
+from engine.files import CheckpointError
+from engine.training.signals import continuing_command
 from tests.conftest import run_script
 
 ARCH = "rgb_tiny3D16f_bert10_FRMB"

@@ -7,7 +7,7 @@ import pytest
 
 import two_stream_bert2
 from datasets import DataError
-from engine.cli import UsageError
+from engine import UsageError
 from engine.metrics import fuse
 from scripts import summarize
 from scripts.eval import spatial_demo3D

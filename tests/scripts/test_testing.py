@@ -8,8 +8,8 @@ import torch
 
 import two_stream_bert2
 from datasets import DataError
-from engine.checkpoint import CheckpointError
-from engine.cli import UsageError
+from engine import UsageError
+from engine.files import CheckpointError
 from engine.metrics import fuse
 from scripts.eval import combined_demo, spatial_demo3D, spatial_demo_bert
 from tests.conftest import TinyDataset, run_script

@@ -12,9 +12,9 @@ from torchvision.models.video import r3d_18
 import two_stream2
 import two_stream_bert2
 from datasets import DataError
-from engine.build import build_training
-from engine.checkpoint import CheckpointError
-from engine.cli import UsageError
+from engine import UsageError
+from engine.data import build_training
+from engine.files import CheckpointError
 from models import ArchError
 from tests.conftest import TinyDataset, run_script
 
@@ -228,7 +228,7 @@ def test_pretrained_weights(run, tiny, tmp_path, capsys):
 
 
 def test_weights_are_found_by_themselves_or_not_wanted(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("engine.cli.ROOT", tmp_path)
+    monkeypatch.setattr("engine.files.ROOT", tmp_path)
     built = []
     monkeypatch.setattr(
         two_stream_bert2, "run_training", lambda args, _: built.append(build_training(args)) or 0

@@ -5,10 +5,10 @@ import pickle
 import pytest
 import torch
 
-from engine.checkpoint import CheckpointError
-from engine.cli import UsageError
+from engine import UsageError
+from engine.files import CheckpointError
+from engine.weights.sources import SOURCES
 from models import ArchError, create_model
-from models.weight_sources import SOURCES
 from scripts import weights
 from tests.conftest import run_script
 

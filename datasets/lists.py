@@ -1,0 +1,112 @@
+"""The settings lists: lines `folder count label`, one video each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from datasets.files import written_whole
+
+
+class DataError(ValueError):
+    """Something is wrong with the data; the message names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """One video of a list.
+
+    Attributes:
+        folder: its frame folder, relative to the dataset's frames.
+        count: number of its frames or flow images; they are numbered from 1.
+        label: index of its class, from 0.
+        line: where it stands, "file:line", for messages.
+    """
+
+    folder: str
+    count: int
+    label: int
+    line: str
+
+
+def read_list(path: Path, num_classes: int | None = None) -> list[VideoRecord]:
+    """The records of a list; folder names may hold spaces.
+
+    Raises DataError if the list is missing, empty, or a line is malformed, has a folder outside
+    the frames, a count below 1, or a label outside 0..num_classes-1.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(
+            f"no list {path}; make it with scripts/data/make_lists.py or prepare_videos.py"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+    records = [
+        parse_line(line, f"{path}:{number}")
+        for number, line in enumerate(text.splitlines(), 1)
+        if line.strip()
+    ]
+    if not records:
+        raise DataError(f"the list {path} is empty")
+    for record in records:
+        _check_label(record, num_classes)
+    return records
+
+
+def parse_line(line: str, where: str) -> VideoRecord:
+    """The record of a list line; its label may still be none of the classes.
+
+    `where` is "file:line". Raises DataError for all else that `read_list` refuses.
+    """
+    parts = line.strip().rsplit(maxsplit=2)
+    if len(parts) != 3:
+        raise DataError(f"{where}: expected 'folder count label', got '{line.strip()}'")
+    folder = parts[0]
+    try:
+        count, label = int(parts[1]), int(parts[2])
+    except ValueError:
+        raise DataError(
+            f"{where}: count and label must be whole numbers, got '{line.strip()}'"
+        ) from None
+    if PurePosixPath(folder).is_absolute() or ".." in PurePosixPath(folder).parts:
+        raise DataError(f"{where}: the folder '{folder}' lies outside the dataset's frames")
+    if count < 1:
+        raise DataError(f"{where}: the count of '{folder}' must be at least 1, not {count}")
+    return VideoRecord(folder, count, label, where)
+
+
+def _check_label(record: VideoRecord, num_classes: int | None) -> None:
+    if record.label < 0 or (num_classes is not None and record.label >= num_classes):
+        allowed = "0 or more" if num_classes is None else f"0..{num_classes - 1}"
+        raise DataError(
+            f"{record.line}: the label of '{record.folder}' must be {allowed}, not {record.label}"
+        )
+
+
+def write_list(path: Path, rows: Sequence[tuple[str, int, int]]) -> None:
+    """Writes (folder, count, label) rows as a list, whole or not at all."""
+    write_lines(path, [f"{folder} {count} {label}" for folder, count, label in rows])
+
+
+def read_class_names(path: Path) -> list[str] | None:
+    """Class names of a `classes.txt`, one a line in the order of the labels; None without one."""
+    if not path.exists():
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+    names = [line.strip() for line in text.splitlines() if line.strip()]
+    if not names:
+        raise DataError(f"{path} is empty; give one class name a line, or remove it")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DataError(f"{path} names classes twice: {', '.join(repeated)}")
+    return names
+
+
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    """Writes a text file, whole or not at all; several processes may write the same."""
+    with written_whole(path, "w", shared=True) as file:
+        file.writelines(line + "\n" for line in lines)

@@ -1,0 +1,241 @@
+"""Pictures -> a frame folder with flow, written whole or not at all, and the record of how."""
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from datasets.flow.engines import FlowEngine, create_flow, encode_flow
+from datasets.lists import DataError, write_lines
+from datasets.sources.frames import FrameNames, count_images
+
+NAMES = FrameNames()
+RECORD_FILE = "preparation.json"
+UNFINISHED = ".unfinished"
+PAIRS = 64  # frame pairs whose flow is computed at once
+cached_engine = lru_cache(maxsize=1)(create_flow)  # one for all videos of a process
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How frames and flow were made; stored beside them as `preparation.json`.
+
+    Attributes:
+        width, height: pixels that each frame is stretched to; None: frames that were there
+            before, of whatever size.
+        quality: of the JPEG files, 1..100.
+        flow: a key of FLOW_ENGINES, or "none".
+        bound: displacement in pixels that becomes 0 (negative) or 255 (positive).
+    """
+
+    width: int | None = 340
+    height: int | None = 256
+    quality: int = 95
+    flow: str = "dis"
+    bound: float = 20.0
+
+    @property
+    def has_flow(self) -> bool:
+        return self.flow != "none"
+
+
+def read_preparation(frames: Path) -> Preparation | None:
+    """The record of a dataset's frames folder, None without one."""
+    path = frames / RECORD_FILE
+    if not path.exists():
+        return None
+    try:
+        return Preparation(**json.loads(path.read_text()))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+
+
+def start_preparation(frames: Path, preparation: Preparation) -> None:
+    """Writes the record, or refuses to mix frames that were made in different ways."""
+    earlier = read_preparation(frames)
+    if earlier is not None and earlier != preparation:
+        raise DataError(
+            f"{frames} holds frames made with {describe(earlier)}, now asked for "
+            f"{describe(preparation)}; use the same flags, or another --frames folder"
+        )
+    if earlier is None:
+        _write_record(frames, preparation)
+
+
+def start_adding_flow(
+    frames: Path, folders: list[str], names: FrameNames, flow: str, bound: float, quality: int
+) -> Preparation:
+    """Records which flow is being added to frames that are there.
+
+    Raises DataError if there is flow already that was made in another, or an unrecorded, way.
+    """
+    earlier = read_preparation(frames)
+    known = earlier or Preparation(width=None, height=None)
+    preparation = replace(known, flow=flow, bound=bound, quality=quality)
+    if earlier is not None and earlier.has_flow:
+        start_preparation(frames, preparation)
+        return preparation
+    for folder in folders:
+        if any(count_images(frames / folder, names, "flow")):
+            raise DataError(
+                f"{frames / folder} holds flow images, and {RECORD_FILE} does not say how they "
+                "were made; keep them, or remove the flow_* files of all folders to make it anew"
+            )
+    _write_record(frames, preparation)
+    return preparation
+
+
+def _write_record(frames: Path, preparation: Preparation) -> None:
+    write_lines(frames / RECORD_FILE, [json.dumps(asdict(preparation), indent=2)])
+
+
+def describe(preparation: Preparation) -> str:
+    """One line for people."""
+    known = {key: value for key, value in asdict(preparation).items() if value is not None}
+    return ", ".join(f"{key} {value}" for key, value in known.items())
+
+
+def is_finished(folder: Path, preparation: Preparation, names: FrameNames = NAMES) -> bool:
+    """Whether a frame folder is whole: n frames and, with flow, n - 1 images of x and of y."""
+    frames = count_images(folder, names, "rgb")[0]
+    if not preparation.has_flow:
+        return frames > 0
+    return frames > 1 and count_images(folder, names, "flow") == [frames - 1, frames - 1]
+
+
+def extract(
+    pictures: Iterable[np.ndarray],
+    root: Path,
+    folder: str,
+    preparation: Preparation,
+    device: str = "cpu",
+) -> int:
+    """Writes a video's pictures and flow under `root/folder` and returns the number of frames.
+
+    `pictures` are uint8 (H, W, 3), BGR, of the prepared size; `device` is where the flow is
+    computed. The folder is filled under a hidden name first, so that a half-written one is never
+    taken for whole.
+    """
+    target, work = root / folder, root / UNFINISHED / folder
+
+    def saved() -> Iterator[np.ndarray]:
+        for number, picture in enumerate(pictures, 1):
+            save_jpeg(work / f"{NAMES.rgb.format(number)}.jpg", picture, preparation.quality)
+            yield picture
+
+    try:
+        _make_empty(work)
+        if preparation.has_flow:
+            count = write_flow(saved(), work, preparation, device)
+        else:
+            count = sum(1 for _ in saved())
+        if count == 0:
+            raise DataError("the video has 0 frames; at least 1 are needed")
+        if target.exists():
+            shutil.rmtree(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return count
+
+
+def add_flow(
+    root: Path,
+    folder: str,
+    preparation: Preparation,
+    names: FrameNames = NAMES,
+    device: str = "cpu",
+) -> int:
+    """Adds flow to the frames in `root/folder`, which stay as they are; returns their number.
+
+    The flow images are moved there when all are written. A move that is interrupted leaves fewer
+    than n - 1 of x or of y, so that the folder is not finished.
+    """
+    target, work = root / folder, root / UNFINISHED / folder
+    try:
+        _make_empty(work)
+        count = write_flow(_stored_pictures(target, names), work, preparation, device)
+        for stale in (path for p in names.patterns("flow") for path in _numbered(target, p)):
+            stale.unlink()
+        for path in sorted(work.iterdir()):
+            path.replace(target / path.name)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return count
+
+
+def _make_empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _numbered(folder: Path, pattern: str) -> Iterator[Path]:
+    prefix = pattern.split("{")[0]
+    return (p for p in list(folder.iterdir()) if p.name.startswith(prefix))
+
+
+def _stored_pictures(folder: Path, names: FrameNames) -> Iterator[np.ndarray]:
+    """The frames of a folder, uint8 (H, W, 3), BGR; raises DataError for one that is not right."""
+    first = None
+    for number in range(1, count_images(folder, names, "rgb")[0] + 1):
+        found = names.find(folder, "rgb", number)
+        if not found:
+            raise DataError(f"frame {number} is missing; extract the frames again")
+        picture = cv2.imread(str(found[0]), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise DataError(f"cannot read {found[0].name}; extract the frames again")
+        first = picture if first is None else first
+        if picture.shape != first.shape:
+            sizes = ["x".join(map(str, p.shape[1::-1])) for p in (picture, first)]
+            raise DataError(f"{found[0].name} is {sizes[0]}, the first frame {sizes[1]}")
+        yield picture
+
+
+def write_flow(
+    pictures: Iterable[np.ndarray], folder: Path, preparation: Preparation, device: str
+) -> int:
+    """Writes the flow between n pictures as n - 1 pairs of images, and returns n."""
+    engine = cached_engine(preparation.flow, device)
+    count, waiting = 0, []
+    for count, picture in enumerate(pictures, 1):
+        waiting.append(picture)
+        if len(waiting) > PAIRS:
+            _write_flow_images(engine, waiting, count - PAIRS, folder, preparation)
+            waiting = waiting[-1:]
+    if count < 2:
+        raise DataError(f"the video has {count} frames; at least 2 are needed")
+    _write_flow_images(engine, waiting, count - len(waiting) + 1, folder, preparation)
+    return count
+
+
+def _write_flow_images(
+    engine: FlowEngine,
+    pictures: list[np.ndarray],
+    number: int,
+    folder: Path,
+    preparation: Preparation,
+) -> None:
+    """The images of the flow between neighbouring pictures, the first of which has `number`."""
+    images = encode_flow(engine(np.stack(pictures)), preparation.bound)
+    for offset, planes in enumerate(images):
+        for pattern, plane in zip((NAMES.flow_x, NAMES.flow_y), planes, strict=True):
+            save_jpeg(folder / f"{pattern.format(number + offset)}.jpg", plane, preparation.quality)
+
+
+def save_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
+    """Encodes and writes; unlike `cv2.imwrite`, a full disk raises OSError."""
+    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise DataError(f"cannot encode {path.name}, an image of shape {image.shape}")
+    path.write_bytes(data.tobytes())
+
+
+def clean_up(root: Path) -> None:
+    """Removes what interrupted runs left half-written."""
+    shutil.rmtree(root / UNFINISHED, ignore_errors=True)

@@ -1,0 +1,290 @@
+"""Frame folders -> a pack, whole or not at all; a packing that was killed goes on where it was."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+
+from datasets.lists import DataError, VideoRecord
+from datasets.prepare.extract import UNFINISHED, read_preparation
+from datasets.sources.frames import FrameNames, FrameReader, count_images
+from datasets.sources.jpeg import JpegDecoder
+from datasets.sources.packed import (
+    ABOUT_KEY,
+    INDEX_KEY,
+    About,
+    encode_entry,
+    entry_offsets,
+    is_whole,
+    key_of,
+    open_pack,
+    pack_name,
+)
+
+ADDRESS_SPACE = 1 << 40  # what a pack may grow to; the file takes what it holds
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What to pack.
+
+    Attributes:
+        root: folder of the frame folders.
+        names: file names of the images.
+        modality: "rgb" or "flow".
+        size: (width, height) to resize to, or None: as they are.
+        quality: of the JPEG images that have to be resized, 1..100.
+        target: folder that the pack goes to.
+    """
+
+    root: Path
+    names: FrameNames
+    modality: str
+    size: tuple[int, int] | None
+    quality: int
+    target: Path
+
+    @property
+    def path(self) -> Path:
+        return self.target / pack_name(self.modality, self.size)
+
+    def about(self) -> About:
+        preparation = read_preparation(self.root)
+        return About(
+            modality=self.modality,
+            size=list(self.size) if self.size else None,
+            quality=self.quality,
+            preparation=asdict(preparation) if preparation else None,
+        )
+
+
+def find_folders(root: Path, names: FrameNames, modality: str) -> list[str]:
+    """The folders below `root` with a first image, by name."""
+    firsts = [pattern.format(1) for pattern in names.patterns(modality)[:1]]
+    wanted = {first + suffix for first in firsts for suffix in names.suffixes(modality)}
+    found = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name != UNFINISHED]
+        if not wanted.isdisjoint(files):
+            found.append(os.path.relpath(folder, root))
+    return sorted(found)
+
+
+def load_video(packing: Packing, folder: str) -> list[bytes]:
+    """A video's images as they go into a pack: x and y of flow alternate.
+
+    An image that has the size already keeps its very bytes; another is resized as the reader
+    resizes it and encoded again. All are decoded once, so that what is packed is readable.
+    Raises DataError, naming the file.
+    """
+    counts = count_images(packing.root / folder, packing.names, packing.modality)
+    if len(set(counts)) > 1:
+        raise DataError(f"{counts[0]} x and {counts[1]} y flow images; extract its flow again")
+    reader = FrameReader(packing.root, packing.names, packing.modality, packing.size or (1, 1))
+    record = VideoRecord(folder, counts[0], 0, "")
+    slot = np.empty(reader.image_shape, np.uint8)
+    decode = JpegDecoder(grey=packing.modality == "flow")
+    images = []
+    for number in range(1, counts[0] + 1):
+        files = reader.files(record, number)
+        shapes = {decode(data, name).shape[:2] for name, data in files}
+        if packing.size is None or shapes == {slot.shape[:2]}:
+            images += [data for _, data in files]
+        else:
+            reader.decode(files, slot)
+            images += _encode(slot, packing.quality)
+    return images
+
+
+def _encode(image: np.ndarray, quality: int) -> list[bytes]:
+    """An image's files: one of RGB, x and y of flow."""
+    if image.shape[2] == 3:
+        planes = [cv2.cvtColor(image, cv2.COLOR_RGB2BGR)]
+    else:
+        planes = cv2.split(image)
+    flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    return [cv2.imencode(".jpg", plane, flags)[1].tobytes() for plane in planes]
+
+
+class PackWriter:
+    """A pack that is being written, under another name until it is finished.
+
+    Every video is a transaction: after a kill, those that were written are there, whole.
+    Raises DataError if the unfinished pack is one of other settings, or another process's.
+    """
+
+    def __init__(self, packing: Packing):
+        self.packing, self.about = packing, packing.about()
+        packing.target.mkdir(parents=True, exist_ok=True)
+        self.work = packing.path.with_name(packing.path.name + UNFINISHED)
+        self._lock = open(self.work.with_name(self.work.name + ".lock"), "w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DataError(f"another process is writing {self.work}") from None
+        if packing.path.exists() and not self.work.exists():
+            self._begin_with_finished()
+        # The lock above is the only one needed: LMDB's own would leave a file behind. Without
+        # `metasync` a power failure may undo the last video, and only that.
+        self.environment = lmdb.open(
+            str(self.work),
+            subdir=False,
+            map_size=ADDRESS_SPACE,
+            max_dbs=0,
+            lock=False,
+            metasync=False,
+        )
+        self._check_or_begin()
+
+    def _begin_with_finished(self) -> None:
+        """A finished pack of the same settings is the beginning of one with more videos."""
+        if open_pack(self.packing.path).about.begun() != self.about:
+            raise DataError(f"{self.packing.path} was packed otherwise; remove it to pack again")
+        copy = self.work.with_name(self.work.name + ".copy")
+        shutil.copyfile(self.packing.path, copy)
+        copy.replace(self.work)
+
+    def _check_or_begin(self) -> None:
+        with self.environment.begin(write=True) as transaction:
+            content = transaction.get(ABOUT_KEY)
+            if content is None:
+                transaction.put(ABOUT_KEY, self.about.encode())
+            elif About(**json.loads(content)).begun() != self.about:
+                raise DataError(
+                    f"{self.work} was begun with other settings; use the same, or remove it"
+                )
+
+    def has(self, folder: str) -> bool:
+        """Whether a video is there, with as many images as its folder has."""
+        packing = self.packing
+        with self.environment.begin(buffers=True) as transaction:
+            entry = transaction.get(key_of(folder))
+            counts = count_images(packing.root / folder, packing.names, packing.modality)
+            return entry is not None and len(entry_offsets(entry)) - 1 == sum(counts)
+
+    def put(self, folder: str, images: list[bytes]) -> None:
+        with self.environment.begin(write=True) as transaction:
+            transaction.put(key_of(folder), encode_entry(images))
+
+    def finish(self, folders: list[str]) -> About:
+        """Reads every entry back, writes index and about, and gives the pack its name."""
+        index, images, size_bytes = {}, 0, 0
+        with self.environment.begin(write=True, buffers=True) as transaction:
+            wanted = {key_of(folder) for folder in folders}
+            keys = [bytes(key) for key, _ in transaction.cursor()]
+            for key in keys:
+                if key not in wanted and not key.startswith(b"\0"):
+                    transaction.delete(key)
+            for folder in folders:
+                entry = transaction.get(key_of(folder))
+                if entry is None or not is_whole(entry):
+                    raise DataError(f"{self.work}: '{folder}' is damaged; remove it and pack again")
+                files = len(entry_offsets(entry)) - 1
+                count = files // len(self.packing.names.patterns(self.packing.modality))
+                index[folder] = (count, int.from_bytes(entry[:8], "little"))
+                images, size_bytes = images + files, size_bytes + len(entry)
+            lines = json.dumps(index).encode()
+            about = replace(
+                self.about,
+                videos=len(index),
+                images=images,
+                size_bytes=size_bytes,
+                contents=hashlib.sha256(lines).hexdigest(),
+            )
+            transaction.put(INDEX_KEY, lines)
+            transaction.put(ABOUT_KEY, about.encode())
+        self.environment.sync(True)
+        self.environment.close()
+        self.work.replace(self.packing.path)
+        Path(self._lock.name).unlink()
+        return about
+
+    def close(self) -> None:
+        self.environment.close()
+        self._lock.close()
+
+
+def pack(
+    packing: Packing, workers: int, leave_out: bool, progress: Callable[[list], Iterable]
+) -> tuple[About | None, dict[str, str]]:
+    """Packs all folders; returns (None if it is not finished, folder -> why it is not packed).
+
+    With videos that cannot be read the pack stays unfinished, so that they can be mended and the
+    rest is not done again; `leave_out` finishes without them. `progress` wraps the list of what
+    is left to do.
+    """
+    folders = find_folders(packing.root, packing.names, packing.modality)
+    if not folders:
+        raise DataError(f"no {packing.modality} frame folders in {packing.root}; give --frames")
+    if (about := _finished(packing, folders)) is not None:
+        return about, {}
+    try:
+        return _pack(packing, folders, workers, leave_out, progress)
+    except lmdb.Error as error:
+        raise DataError(
+            f"cannot write {packing.path}: {error}; what is packed stays: run this again"
+        ) from None
+
+
+def _finished(packing: Packing, folders: list[str]) -> About | None:
+    """What the pack says about itself, if it is there and holds these folders as they are."""
+    if not packing.path.exists():
+        return None
+    there = open_pack(packing.path)
+    whole = there.about.begun() == packing.about() and there.index.keys() == set(folders)
+    for folder in folders if whole else ():
+        counts = count_images(packing.root / folder, packing.names, packing.modality)
+        whole = whole and set(counts) == {there.index[folder].count}
+    return there.about if whole else None
+
+
+def _pack(
+    packing: Packing,
+    folders: list[str],
+    workers: int,
+    leave_out: bool,
+    progress: Callable[[list], Iterable],
+) -> tuple[About | None, dict[str, str]]:
+    with closing(PackWriter(packing)) as writer:
+        left = [folder for folder in folders if not writer.has(folder)]
+        failures = {}
+        for folder, result in _loaded(packing, progress(left), workers):
+            if isinstance(result, DataError):
+                failures[folder] = str(result)
+            else:
+                writer.put(folder, result)
+        if failures and not leave_out:
+            return None, failures
+        return writer.finish([f for f in folders if f not in failures]), failures
+
+
+def _loaded(
+    packing: Packing, folders: Iterable[str], workers: int
+) -> Iterator[tuple[str, list[bytes] | DataError]]:
+    """The videos in order, loaded by threads a few ahead (decoders let go of Python's lock)."""
+
+    def load(folder: str) -> tuple[str, list[bytes] | DataError]:
+        try:
+            return folder, load_video(packing, folder)
+        except DataError as error:
+            return folder, error
+
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for folder in folders:
+            waiting.append(pool.submit(load, folder))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -1,0 +1,119 @@
+"""Where a dataset's images come from: frame folders, a pack, or video files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.lists import DataError, VideoRecord
+from datasets.prepare.extract import Preparation, read_preparation
+from datasets.sources.frames import FrameNames, FrameReader, check_inside, check_records
+from datasets.sources.packed import SUFFIX, PackReader, check_packed, open_pack, pack_name
+from datasets.sources.reader import Reader
+from datasets.sources.videos import PREPARED, VideoReader, find_video
+
+FOLDERS, PACKED, VIDEOS = "folders", "packed", "videos"
+SOURCES = (PACKED, FOLDERS, VIDEOS)  # the order of preference
+
+
+@dataclass(frozen=True)
+class Source:
+    """One modality of a dataset's images.
+
+    Attributes:
+        kind: one of SOURCES.
+        modality: "rgb" or "flow".
+        root: the dataset's folder.
+        names: file names of the images in frame folders.
+        pack: the pack, of kind PACKED.
+    """
+
+    kind: str
+    modality: str
+    root: Path
+    names: FrameNames
+    pack: Path | None = None
+
+    def check(self, records: Sequence[VideoRecord]) -> list[VideoRecord]:
+        """The records, their counts known to be there, as cheaply as can be.
+
+        Raises DataError for what is missing. A video file's count is the list's word until its
+        frames are read.
+        """
+        if self.kind == FOLDERS:
+            return check_records(records, self.root, self.names, self.modality)
+        if self.kind == PACKED:
+            pack = open_pack(self.pack)
+            return [check_packed(record, pack) for record in records]
+        for record in records:
+            video = find_video(self.root, record.folder)
+            if video is None:
+                raise DataError(f"{record.line}: no video {self.root / record.folder}.*")
+            check_inside(record, video, self.root)
+        return list(records)
+
+    def preparation(self) -> Preparation | None:
+        """How frames and flow were made, where that is recorded."""
+        if self.kind == PACKED:
+            recorded = open_pack(self.pack).about.preparation
+            return Preparation(**recorded) if recorded else None
+        return read_preparation(self.root)
+
+    def altered(self) -> str | None:
+        """How its images differ from the extracted ones, None if they do not."""
+        if self.kind == VIDEOS:
+            return "decoded from video files"
+        about = open_pack(self.pack).about if self.kind == PACKED else None
+        if about is None or not about.size:
+            return None
+        return f"packed at {about.size[0]}x{about.size[1]}, quality {about.quality}"
+
+    def reader(self, size: tuple[int, int], scaled: bool = False) -> Reader:
+        """Reads at (width, height) `size`; `scaled`: see `JpegReader`."""
+        if self.kind == FOLDERS:
+            return FrameReader(self.root, self.names, self.modality, size, scaled)
+        if self.kind == PACKED:
+            return PackReader(self.pack, self.modality, size, scaled)
+        recorded = self.preparation()
+        prepared = (recorded.width, recorded.height) if recorded else PREPARED
+        return VideoReader(self.root, size, prepared)
+
+    def __str__(self) -> str:
+        if self.kind == PACKED:
+            about = open_pack(self.pack).about
+            how = f"resized, quality {about.quality}" if about.size else "as they were"
+            return f"{self.modality} from the pack {self.pack} ({about.videos} videos, {how})"
+        what = "frame folders" if self.kind == FOLDERS else "video files"
+        return f"{self.modality} from the {what} in {self.root}"
+
+
+def choose_source(
+    root: Path,
+    names: FrameNames,
+    modality: str,
+    first: VideoRecord,
+    size: tuple[int, int] | None = None,
+    asked: str | None = None,
+) -> Source:
+    """The source that is there, or the one that is asked for.
+
+    A pack comes first: one of the very size, else one of the original size. Then frame folders,
+    then, for RGB, video files, by whether the first record is there. What is not there at all is
+    taken for frame folders, whose check says what is missing.
+    """
+    packs = [root / pack_name(modality, s) for s in ([size] if size else []) + [None]]
+    pack = next((path for path in packs if path.exists()), None)
+    there = {
+        PACKED: pack is not None,
+        FOLDERS: (root / first.folder).is_dir(),
+        VIDEOS: modality == "rgb" and find_video(root, first.folder) is not None,
+    }
+    kind = asked or next((kind for kind in SOURCES if there[kind]), FOLDERS)
+    if kind == PACKED and pack is None:
+        others = ", ".join(path.name for path in sorted(root.glob(f"{modality}_*{SUFFIX}")))
+        raise DataError(
+            f"no pack {packs[0].name} in {root} (there: {others or 'none'}); make it with "
+            "scripts/data/pack_frames.py"
+        )
+    if kind == VIDEOS and modality == "flow":
+        raise DataError("flow cannot be read from video files; extract it with prepare_videos.py")
+    return Source(kind, modality, root, names, pack if kind == PACKED else None)

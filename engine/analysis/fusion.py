@@ -1,0 +1,142 @@
+"""Fusion of any number of streams, with weights that are given or found on held-out videos."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from datasets import DataError
+from engine.metrics import fuse, topk_accuracy, topk_hits
+from engine.testing.score_files import Run, ScoreFile, check_classes, matching_order
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Streams, their fusion, and how it was made.
+
+    Attributes:
+        weights: split -> a number for each stream.
+        held_out: split -> what the weights were searched on; empty if they were given.
+    """
+
+    streams: Sequence[Run]
+    fused: Run
+    weights: Mapping[int, Sequence[float]]
+    held_out: Mapping[int, Mapping[str, object]] = field(default_factory=dict)
+
+
+def fuse_runs(streams: Sequence[Run], weights: Sequence[float]) -> Fusion:
+    """Fuses runs on each split; raises DataError unless they are of the same splits and videos."""
+    name = "fused " + " : ".join(f"{weight:g}" for weight in weights)
+    return _fuse(streams, name, dict.fromkeys(_splits(streams), tuple(weights)))
+
+
+def search_and_fuse(streams: Sequence[Run], held_out: Mapping[Path, ScoreFile]) -> Fusion:
+    """Fuses runs with each split's weights found on that split's held-out videos.
+
+    Args:
+        held_out: a score file's path -> the same network's scores of held-out videos.
+
+    Raises DataError if a held-out video is tested on its split, and for what does not match.
+    """
+    weights, found = {}, {}
+    for split in _splits(streams):
+        tests = [run.splits[split] for run in streams]
+        ours = [held_out[test.path] for test in tests]
+        for pair in zip(ours, tests, strict=True):
+            check_held_out(*pair)
+        weights[split], top1 = search_weights(ours)
+        equal = fuse_files(ours, [1] * len(ours))
+        found[split] = {
+            "files": [str(file.path) for file in ours],
+            "videos": len(equal.videos),
+            "top1": round(top1, 4),
+            "top1_equal_weights": round(topk_accuracy(equal.scores, equal.labels, 1), 4),
+        }
+    return _fuse(streams, "fused, weights searched", weights, found)
+
+
+def _splits(streams: Sequence[Run]) -> list[int]:
+    for run in streams:
+        if run.splits.keys() != streams[0].splits.keys():
+            raise DataError(
+                f"'{streams[0].name}' is of split {sorted(streams[0].splits)} and '{run.name}' of "
+                f"{sorted(run.splits)}: give the same splits of every stream"
+            )
+    return list(streams[0].splits)
+
+
+def _fuse(streams, name, weights, found=None) -> Fusion:
+    splits = {
+        split: fuse_files([run.splits[split] for run in streams], weights[split])
+        for split in weights
+    }
+    return Fusion(streams, Run(name, splits), weights, found or {})
+
+
+def fuse_files(streams: Sequence[ScoreFile], weights: Sequence[float]) -> ScoreFile:
+    """The streams' fusion, with the videos in the first one's order.
+
+    Raises DataError unless all have the same videos, labels and classes.
+    """
+    return replace(
+        streams[0],
+        scores=fuse(_aligned(streams), weights),
+        clip_scores=None,
+        clip_videos=None,
+        about={},
+    )
+
+
+def _aligned(streams: Sequence[ScoreFile]) -> list[np.ndarray]:
+    return [stream.scores[matching_order(streams[0], stream)] for stream in streams]
+
+
+def check_held_out(held_out: ScoreFile, test: ScoreFile) -> None:
+    """Raises DataError unless weights for `test` may be searched for on `held_out`.
+
+    They may if both have the same classes, are of the same network as far as their JSONs say, and
+    share no video: weights chosen on test videos make the test's result too good. Names decide
+    what is the same video.
+    """
+    check_classes(test, held_out)
+    for key in ("arch", "split"):
+        ours, theirs = test.about.get(key), held_out.about.get(key)
+        if ours is not None and theirs is not None and ours != theirs:
+            raise DataError(
+                f"{held_out.path} is of {key} {theirs}, and {test.path} of {key} {ours}: give the "
+                "held-out files in the order of the score files"
+            )
+    shared = [video for video in held_out.videos if video in set(test.videos)]
+    if shared:
+        raise DataError(
+            f"{len(shared)} of {len(held_out.videos)} held-out videos of {held_out.path} are "
+            f"test videos of {test.path}: {', '.join(shared[:3])}; search for weights on videos "
+            "that are not tested"
+        )
+
+
+def search_weights(held_out: Sequence[ScoreFile]) -> tuple[tuple[float, ...], float]:
+    """The streams' weights that call most held-out videos right, and their top-1 there, percent.
+
+    Every division of 1 in steps of 0.05 is tried (0.1 for more than three streams). Of equally
+    good ones the nearest to equal weights is taken, for nothing speaks against equal ones.
+    """
+    scores, labels = _aligned(held_out), held_out[0].labels
+    best, found = (-1, 0.0), ()
+    for weights in _simplex(len(scores), 20 if len(scores) <= 3 else 10):
+        right = int(topk_hits(fuse(scores, weights), labels, 1).sum())
+        key = (right, -round(float(np.var(weights)), 9))
+        if key > best:
+            best, found = key, weights
+    return found, 100 * best[0] / len(labels)
+
+
+def _simplex(streams: int, steps: int) -> Iterator[tuple[float, ...]]:
+    """All ways to divide 1 among the streams in `steps` equal parts."""
+    places = steps + streams - 1  # of steps and of bars between the streams
+    for bars in combinations(range(places), streams - 1):
+        edges = (-1, *bars, places)
+        yield tuple((b - a - 1) / steps for a, b in zip(edges, edges[1:], strict=False))

@@ -1,0 +1,144 @@
+"""What score files say, as plain numbers: accuracies by run, comparisons, fusion by class."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+
+from datasets import DataError
+from engine.analysis.fusion import Fusion
+from engine.analysis.statistics import (
+    Outcome,
+    bootstrap_intervals,
+    class_accuracies,
+    exact_interval,
+    holm,
+    mcnemar,
+    mean_accuracies,
+    outcome,
+)
+from engine.testing.score_files import Run, ScoreFile, matching_order
+
+METRICS = ("top1", "top3", "mean_class_accuracy", "clip_top1")
+
+
+def outcome_of(file: ScoreFile) -> Outcome:
+    return outcome(file.scores, file.labels, file.clip_scores, file.clip_videos)
+
+
+def summarize_run(run: Run) -> dict:
+    """Accuracies of each split and over the splits, with intervals, percent."""
+    outcomes = [outcome_of(file) for file in run.splits.values()]
+    splits = []
+    for (number, file), result in zip(run.splits.items(), outcomes, strict=True):
+        entry = {
+            "split": number,
+            "file": str(file.path),
+            "videos": len(file.videos),
+            "unscored": file.unscored,
+            **_with_intervals([result]),
+        }
+        for metric, hits in (("top1", result.top1), ("top3", result.top3)):
+            if hits.all() or not hits.any():
+                bounds = exact_interval(int(hits.sum()), len(hits))
+                entry[metric]["exact"] = [round(bound, 4) for bound in bounds]
+        splits.append(entry)
+    summary = {"name": run.name, "splits": splits}
+    if len(splits) > 1:
+        if any(result.clips is None for result in outcomes):
+            outcomes = [replace(result, clips=None, right_clips=None) for result in outcomes]
+        summary["over_splits"] = over = _with_intervals(outcomes)
+        for metric, values in over.items():
+            values["sd"] = round(float(np.std([s[metric]["value"] for s in splits], ddof=1)), 4)
+        times = Counter(video for file in run.splits.values() for video in file.videos)
+        summary["videos_in_several_splits"] = sum(count > 1 for count in times.values())
+    return summary
+
+
+def _with_intervals(outcomes: Sequence[Outcome]) -> dict[str, dict]:
+    values, intervals = mean_accuracies(outcomes), bootstrap_intervals(outcomes)
+    table = {name: {"value": round(float(v), 4)} for name, v in zip(METRICS, values, strict=False)}
+    for place, entry in enumerate(table.values()):
+        bounds = None if intervals is None else [round(float(v), 4) for v in intervals[place]]
+        entry["interval"] = bounds
+    return table
+
+
+def compare_runs(runs: Sequence[Run]) -> tuple[list[dict], list[str]]:
+    """McNemar's tests between any two runs of the same videos, and why others are not compared.
+
+    A pair tested on several splits is compared on each and on all of them together; Holm's
+    correction counts each pair once.
+    """
+    rows, refused = [], []
+    for first, second in combinations(range(len(runs)), 2):
+        pair, reasons = _compare(runs[first], runs[second])
+        rows += [{"first": first, "second": second} | row for row in pair]
+        refused += reasons
+    decisive = [row for row in rows if row.pop("decisive")]
+    for row, p in zip(decisive, holm([row["p"] for row in decisive]), strict=True):
+        row["p_holm"] = p
+    return rows, refused
+
+
+def _compare(first: Run, second: Run) -> tuple[list[dict], list[str]]:
+    hits, refused = {}, []
+    for split in first.splits.keys() & second.splits.keys():
+        ours, theirs = first.splits[split], second.splits[split]
+        if not set(ours.videos) & set(theirs.videos):
+            continue  # other data: nothing to compare
+        try:
+            order = matching_order(ours, theirs)
+        except DataError as error:
+            refused.append(str(error))
+            continue
+        hits[split] = (outcome_of(ours).top1, outcome_of(theirs).top1[order])
+    rows = [_mcnemar_row(split, *hits[split]) for split in sorted(hits)]
+    if len(rows) > 1:
+        rows.append(_mcnemar_row("all", *map(np.concatenate, zip(*hits.values(), strict=True))))
+    for row in rows:
+        row["decisive"] = row is rows[-1]
+    return rows, refused
+
+
+def _mcnemar_row(split: int | str, first: np.ndarray, second: np.ndarray) -> dict:
+    only_first, only_second, p = mcnemar(first, second)
+    return {
+        "split": split,
+        "videos": len(first),
+        "only_first": only_first,
+        "only_second": only_second,
+        "p": float(p),
+    }
+
+
+def summarize_fusion(fusion: Fusion) -> dict:
+    """Weights, and by class over all splits what the streams and their fusion call right.
+
+    `gain` is the fusion's accuracy less the first stream's, in percentage points.
+    """
+    classes = next(iter(fusion.fused.splits.values())).classes
+    columns = []
+    for run in (*fusion.streams, fusion.fused):
+        results = [outcome_of(run.splits[split]) for split in fusion.fused.splits]
+        videos, share = class_accuracies(results, len(classes))
+        columns.append(share)
+    by_class = [
+        {
+            "class": name,
+            "videos": int(videos[place]),
+            "streams": [round(float(share[place]), 4) for share in columns[:-1]],
+            "fused": round(float(columns[-1][place]), 4),
+            "gain": round(float(columns[-1][place] - columns[0][place]), 4),
+        }
+        for place, name in enumerate(classes)
+        if videos[place]
+    ]
+    return {
+        "streams": [run.name for run in fusion.streams],
+        "weights": {str(split): list(weights) for split, weights in fusion.weights.items()},
+        "held_out": {str(split): found for split, found in fusion.held_out.items()},
+        "classes": by_class,
+    }

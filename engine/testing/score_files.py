@@ -1,0 +1,270 @@
+"""Score files of the test scripts: read without executing anything, matched by video, grouped.
+
+A file is an npz with `video` (N,), `label` (N,), `score` (N, classes) and `classes` (classes,);
+newer ones also hold `clip_score` (M, classes), each clip's logits averaged over its crops, and
+`clip_video` (M,), the place of the clip's video. What was tested stands in a JSON of the same stem.
+"""
+
+import json
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets import DataError
+from engine.testing.token_order import NORMAL
+
+# What files of one run have in common; older ones say nothing of the order, it was the normal one.
+ABOUT = ("dataset", "arch", "clips", "crops", "time_order")
+MOST_PACKED = 100  # times its size that a file may unpack to; ours are not compressed at all
+_KINDS = {"U": "text", "iu": "whole numbers", "f": "floating-point numbers"}
+_UNREADABLE = (
+    ValueError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class ScoreFile:
+    """A test's scores.
+
+    Attributes:
+        videos: N names, each once.
+        labels: int64 (N,).
+        scores: float32 (N, classes); all NaN for a video that could not be scored.
+        clip_scores, clip_videos: float32 (M, classes), int64 (M,); None in older files.
+        about: split and ABOUT's keys, as far as the JSON beside the file says.
+    """
+
+    path: Path
+    videos: tuple[str, ...]
+    labels: np.ndarray
+    scores: np.ndarray
+    classes: tuple[str, ...]
+    clip_scores: np.ndarray | None
+    clip_videos: np.ndarray | None
+    about: Mapping[str, object]
+
+    @property
+    def unscored(self) -> int:
+        """Videos that could not be scored."""
+        return int(np.isnan(self.scores[:, 0]).sum())
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network tested in one way, on one or more splits.
+
+    Attributes:
+        name: unlike that of any other run.
+        splits: split number -> its scores; a file that names no split counts as split 1.
+    """
+
+    name: str
+    splits: Mapping[int, ScoreFile]
+
+
+def read_scores(path: Path) -> ScoreFile:
+    """Reads a score file and the JSON beside it, if there is one.
+
+    Raises DataError, naming the file and what is wrong, if it is no such file.
+    """
+    data = _read_arrays(path)
+    _check(path, data, "video", 1, "U")
+    _check(path, data, "label", 1, "iu")
+    _check(path, data, "score", 2, "f")
+    _check(path, data, "classes", 1, "U")
+    videos, labels, classes = data["video"].tolist(), data["label"], data["classes"].tolist()
+    if not videos:
+        raise DataError(f"{path}: no videos")
+    if len(set(videos)) < len(videos):
+        twice = next(name for name in videos if videos.count(name) > 1)
+        raise DataError(f"{path}: the video '{twice}' is there twice")
+    shape = (len(videos), len(classes))
+    if labels.shape != shape[:1] or data["score"].shape != shape:
+        raise DataError(
+            f"{path}: {shape[0]} videos and {shape[1]} classes, but labels {labels.shape} and "
+            f"scores {data['score'].shape}"
+        )
+    if labels.min() < 0 or labels.max() >= len(classes):
+        wrong = labels.min() if labels.min() < 0 else labels.max()
+        raise DataError(f"{path}: a label {wrong}, but {len(classes)} classes")
+    clip_scores, clip_videos = _read_clips(path, data, shape)
+    return ScoreFile(
+        path,
+        tuple(videos),
+        labels.astype(np.int64),
+        _nan_rows(data["score"]),
+        tuple(classes),
+        clip_scores,
+        clip_videos,
+        _read_about(path.with_suffix(".json")),
+    )
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such score file")
+    try:
+        if zipfile.is_zipfile(path):
+            _refuse_bomb(path)
+        data = np.load(path, allow_pickle=False)
+        if isinstance(data, np.ndarray):
+            raise ValueError("it holds a single array, not those of an npz")
+        with data:
+            return dict(data)
+    except _UNREADABLE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "Object arrays" in reason or "pickled data" in reason:
+            reason = "it is no npz, or holds pickled objects, which are never loaded"
+        raise DataError(f"{path}: not a readable score file: {reason}") from None
+
+
+def _refuse_bomb(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > MOST_PACKED * path.stat().st_size:
+        raise ValueError(
+            f"it would unpack {path.stat().st_size} bytes to {unpacked}, which no scores do"
+        )
+
+
+def _check(path: Path, data: Mapping, key: str, dimensions: int, kinds: str) -> None:
+    if key not in data:
+        raise DataError(f"{path}: no '{key}' in it; it has {', '.join(data) or 'nothing'}")
+    array = data[key]
+    if array.dtype.kind not in kinds or array.ndim != dimensions:
+        raise DataError(
+            f"{path}: '{key}' should be {_KINDS[kinds]} in {dimensions} dimension(s), "
+            f"not {array.dtype} {array.shape}"
+        )
+
+
+def _read_clips(
+    path: Path, data: Mapping, shape: tuple[int, int]
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    if not {"clip_score", "clip_video"} & data.keys():
+        return None, None
+    _check(path, data, "clip_score", 2, "f")
+    _check(path, data, "clip_video", 1, "iu")
+    scores, videos = data["clip_score"], data["clip_video"]
+    if scores.shape != (len(videos), shape[1]) or set(videos.tolist()) != set(range(shape[0])):
+        raise DataError(
+            f"{path}: clip scores {scores.shape} of {len(videos)} clips do not fit "
+            f"{shape[0]} videos and {shape[1]} classes"
+        )
+    return _nan_rows(scores), videos.astype(np.int64)
+
+
+def _nan_rows(scores: np.ndarray) -> np.ndarray:
+    """Float32, a row that is not finite throughout made all NaN: it ranks nothing."""
+    scores = scores.astype(np.float32)
+    scores[~np.isfinite(scores).all(axis=1)] = np.nan
+    return scores
+
+
+def _read_about(path: Path) -> dict[str, object]:
+    """What the test script wrote about the test; empty without a file, or with a foreign one."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not readable as JSON: {error}") from None
+    if not isinstance(content, dict):
+        return {}
+    if "streams" in content:
+        content["arch"] = "+".join(content["streams"])
+    content.setdefault("time_order", NORMAL)
+    known = content.keys() >= {"split", *ABOUT} and isinstance(content["split"], int)
+    return {key: content[key] for key in ("split", *ABOUT)} if known else {}
+
+
+def matching_order(first: ScoreFile, other: ScoreFile) -> list[int]:
+    """Where each of the first file's videos stands in the other.
+
+    Raises DataError, saying what differs, unless both have the same videos, labels and classes.
+    """
+    check_classes(first, other)
+    places = {video: place for place, video in enumerate(other.videos)}
+    for here, there, only in (
+        (first, other, [v for v in first.videos if v not in places]),
+        (other, first, sorted(places.keys() - set(first.videos))),
+    ):
+        if only:
+            some = ", ".join(only[:3])
+            raise DataError(
+                f"{len(only)} videos are in {here.path} and not in {there.path}: {some}"
+            )
+    order = [places[video] for video in first.videos]
+    for video, label, twin in zip(first.videos, first.labels, other.labels[order], strict=True):
+        if label != twin:
+            raise DataError(
+                f"'{video}' has label {label} in {first.path} and {twin} in {other.path}"
+            )
+    return order
+
+
+def check_classes(first: ScoreFile, other: ScoreFile) -> None:
+    """Raises DataError, saying what differs, unless both have the same classes in one order."""
+    if len(first.classes) != len(other.classes):
+        raise DataError(
+            f"{first.path} has {len(first.classes)} classes, {other.path} {len(other.classes)}"
+        )
+    for place, (a, b) in enumerate(zip(first.classes, other.classes, strict=True)):
+        if a != b:
+            raise DataError(f"class {place} is '{a}' in {first.path} and '{b}' in {other.path}")
+
+
+def group_runs(files: Sequence[ScoreFile]) -> list[Run]:
+    """Puts the splits of a run together, in the order of the first file of each.
+
+    Files belong together when their JSONs agree on dataset, arch, clips and crops, and without a
+    JSON when their names differ by `split<k>` alone. Where that gives a run two files of one
+    split, their folders tell them apart, or else each file is a run.
+
+    Raises DataError if a file is given twice, or the splits of a run have different classes.
+    """
+    paths = [file.path.resolve() for file in files]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise DataError(f"{path} is given twice")
+    names = [_run_name(file) for file in files]
+    for finer in (lambda file: file.path.parent.name, lambda file: file.path):
+        taken = Counter(zip(names, map(_split, files), strict=True))
+        crowded = {name for (name, _), count in taken.items() if count > 1}
+        names = [
+            f"{name} [{finer(file)}]" if name in crowded else name
+            for name, file in zip(names, files, strict=True)
+        ]
+    runs: dict[str, dict[int, ScoreFile]] = {}
+    for name, file in zip(names, files, strict=True):
+        splits = runs.setdefault(name, {})
+        for earlier in splits.values():
+            check_classes(earlier, file)
+        splits[_split(file)] = file
+    return [Run(name, dict(sorted(splits.items()))) for name, splits in runs.items()]
+
+
+def _run_name(file: ScoreFile) -> str:
+    if not file.about:
+        return re.sub(r"[_-]?split\d+", "", file.path.stem)
+    about = file.about
+    crops = "1 crop" if about["crops"] == 1 else f"{about['crops']} crops"
+    order = "" if about["time_order"] == NORMAL else f", {about['time_order']}"
+    return f"{about['dataset']} {about['arch']}, {about['clips']} clip, {crops}{order}"
+
+
+def _split(file: ScoreFile) -> int:
+    named = re.search(r"split(\d+)", file.path.stem)
+    return file.about.get("split", int(named[1]) if named else 1)

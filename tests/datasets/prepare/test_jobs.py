@@ -1,0 +1,162 @@
+"""Videos, flow, extraction and splitting: what a preparation is made of."""
+
+import re
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from datasets.flow.engines import decode_flow
+from datasets.lists import DataError
+from datasets.prepare.extract import (
+    UNFINISHED,
+    Preparation,
+    extract,
+    is_finished,
+    read_preparation,
+    start_preparation,
+)
+from datasets.splitting import split_at_random, split_by_pattern
+from datasets.videos import read_frames
+from tests.datasets.flow.test_engines import shifted, textured
+
+SMALL = Preparation(width=48, height=32, flow="dis", bound=10)
+
+
+def write_video(path, frames: int, rotation: int = 0, size=(64, 48)) -> None:
+    """A video of white left halves on black; `rotation` goes into its display matrix."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        if rotation:
+            stream.set_display_rotation(rotation)
+        picture = np.zeros((size[1], size[0], 3), np.uint8)
+        picture[:, : size[0] // 2] = 255
+        for _ in range(frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        container.mux(stream.encode())
+
+
+def test_videos_decode_to_the_asked_size(tmp_path):
+    write_video(tmp_path / "v.avi", 7)
+    frames = list(read_frames(tmp_path / "v.avi", (30, 20)))
+    assert len(frames) == 7
+    assert frames[0].shape == (20, 30, 3) and frames[0].dtype == np.uint8
+    assert frames[0][:, :12].mean() > 230 and frames[0][:, 18:].mean() < 25
+
+
+@pytest.mark.parametrize(("rotation", "white"), [(90, "bottom"), (-90, "top"), (180, "right")])
+def test_phone_videos_are_turned_upright(tmp_path, rotation, white):
+    write_video(tmp_path / "v.mp4", 3, rotation)
+    frame = next(iter(read_frames(tmp_path / "v.mp4", (40, 40)))).mean(axis=2)
+    halves = {
+        "top": frame[:16],
+        "bottom": frame[24:],
+        "left": frame[:, :16],
+        "right": frame[:, 24:],
+    }
+    assert max(halves, key=lambda half: halves[half].mean()) == white
+
+
+def test_broken_videos_say_why(tmp_path):
+    write_video(tmp_path / "v.avi", 30)
+    (tmp_path / "text.mp4").write_text("not a video")
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    for name in ("text.mp4", "empty.mp4"):
+        with pytest.raises(DataError, match="decoding failed behind frame 0"):
+            list(read_frames(tmp_path / name, (30, 20)))
+    with pytest.raises(DataError, match="No such file"):
+        list(read_frames(tmp_path / "absent.mp4", (30, 20)))
+
+
+def pictures(count: int) -> list[np.ndarray]:
+    image = textured(32, 48)
+    return [cv2.cvtColor(shifted(image, n, 0), cv2.COLOR_GRAY2BGR) for n in range(count)]
+
+
+def test_extraction_writes_n_frames_and_one_flow_less(tmp_path):
+    assert extract(pictures(6), tmp_path, "c/v", SMALL) == 6
+    names = sorted(path.name for path in (tmp_path / "c/v").iterdir())
+    expected = [f"flow_{axis}_{n:05d}.jpg" for axis in "xy" for n in range(1, 6)]
+    assert names == expected + [f"img_{n:05d}.jpg" for n in range(1, 7)]
+    assert is_finished(tmp_path / "c/v", SMALL)
+    x = cv2.imread(str(tmp_path / "c/v/flow_x_00002.jpg"), cv2.IMREAD_GRAYSCALE)
+    assert decode_flow(np.median(x[8:24, 12:36]), 10) == pytest.approx(1, abs=0.3)
+
+
+def test_an_interrupted_extraction_leaves_no_folder(tmp_path):
+    def breaking():
+        yield from pictures(3)
+        raise DataError("the end")
+
+    with pytest.raises(DataError, match="the end"):
+        extract(breaking(), tmp_path, "v", SMALL)
+    assert not (tmp_path / "v").exists()
+    assert not list((tmp_path / UNFINISHED).rglob("*.jpg"))
+
+
+def test_an_incomplete_folder_is_not_finished_and_is_replaced(tmp_path):
+    extract(pictures(4), tmp_path, "v", SMALL)
+    (tmp_path / "v" / "flow_y_00003.jpg").unlink()
+    assert not is_finished(tmp_path / "v", SMALL)
+    extract(pictures(4), tmp_path, "v", SMALL)
+    assert is_finished(tmp_path / "v", SMALL)
+
+
+def test_a_single_frame_has_no_flow(tmp_path):
+    with pytest.raises(DataError, match="has 1 frames; at least 2"):
+        extract(pictures(1), tmp_path, "v", SMALL)
+    assert extract(pictures(1), tmp_path, "v", Preparation(48, 32, flow="none")) == 1
+
+
+def test_frames_made_in_two_ways_are_not_mixed(tmp_path):
+    assert read_preparation(tmp_path) is None
+    start_preparation(tmp_path, SMALL)
+    start_preparation(tmp_path, SMALL)
+    assert read_preparation(tmp_path) == SMALL
+    with pytest.raises(DataError, match="bound 10.*bound 20"):
+        start_preparation(tmp_path, Preparation(width=48, height=32))
+    (tmp_path / "preparation.json").write_text("{")
+    with pytest.raises(DataError, match="cannot read"):
+        read_preparation(tmp_path)
+
+
+def test_split_by_pattern():
+    videos = ["kick/set1_1.avi", "kick/set2_1.avi", "hug/other.avi"]
+    parts = split_by_pattern(videos, "set1_*", "set2_*")
+    assert parts == dict(zip(videos, ["train", "val", None], strict=True))
+    with pytest.raises(DataError, match="--val 'set3_\\*' matches no video"):
+        split_by_pattern(videos, "set1_*", "set3_*")
+    with pytest.raises(DataError, match="matches both"):
+        split_by_pattern(videos, "set*", "set2_*")
+
+
+GROUPS = re.compile(r"_g(\d+)_")
+
+
+def test_random_splits_keep_groups_together():
+    videos = [f"c/v_g{group:02d}_{i}.avi" for group in range(10) for i in range(4)]
+    parts = split_at_random(videos, 0.3, GROUPS, seed=3)
+    assert sum(part == "val" for part in parts.values()) == 12
+    for group in range(10):
+        assert len({parts[v] for v in videos if f"_g{group:02d}_" in v}) == 1
+    assert parts == split_at_random(videos, 0.3, GROUPS, seed=3)
+    assert parts != split_at_random(videos, 0.3, GROUPS, seed=4)
+    alone = split_at_random(videos, 0.5, None, seed=0)
+    assert sum(part == "val" for part in alone.values()) == 20
+
+
+def test_splits_that_cannot_be():
+    with pytest.raises(DataError, match="one group of videos"):
+        split_at_random(["a/v1", "a/v2"], 0.5, re.compile("v"), 0)
+    with pytest.raises(DataError, match="a single video"):
+        split_at_random(["a/v1"], 0.5, None, 0)
+
+
+def test_groups_of_alternatives():
+    """What the brackets of the other alternative would hold is no part of the group's name."""
+    videos = [f"c/{name}.avi" for name in ("a_seq1", "b_seq1", "v_g1_x", "v_g1_y")]
+    parts = split_at_random(videos, 0.5, re.compile(r"_g(\d)_|seq(\d)$|_g(\d)"), seed=0)
+    assert parts[videos[2]] == parts[videos[3]]

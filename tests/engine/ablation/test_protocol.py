@@ -1,0 +1,333 @@
+"""The protocol of ablations, on tokens in which only the order of events tells two classes."""
+
+import argparse
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from datasets import DataError
+from engine import UsageError
+from engine.ablation.heads import (
+    Setting,
+    TokenNet,
+    TokenVideos,
+    head_size,
+    load_videos,
+    score_head,
+    train_head,
+)
+from engine.ablation.protocol import (
+    Grid,
+    Ledger,
+    Row,
+    TokenSweep,
+    custom_row,
+    grouped_folds,
+    groups_of,
+    preset,
+    rows_of,
+    token_split,
+)
+from engine.ablation.report import (
+    confusion,
+    hit_rates,
+    markdown,
+    mean_and_sd,
+    paired_gain,
+    subsets_of,
+    summarize_row,
+)
+from engine.flag_types import time_order
+from engine.testing.token_order import TimeOrder
+from engine.tokens.cache import open_cache
+from models import ArchError, create_model, get_arch
+from models.names import with_head
+from tests.engine.ablation.order_tokens import ARCH, CLASSES, order_cache
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return open_cache(order_cache(tmp_path_factory.mktemp("order") / "cache"))
+
+
+@pytest.fixture(scope="module")
+def trained(cache):
+    """Head -> network, on classes that average tokens cannot tell apart."""
+    videos = load_videos(cache.train)
+    rows = range(len(videos))
+    return {
+        head: train_head(
+            with_head(get_arch(ARCH), head),
+            len(CLASSES),
+            *(videos, rows, Setting("adamw", lr, 1e-3, 30), 8, 0, CPU),
+        )[0]
+        for head, lr in {"": 1e-2, "flat": 3e-3, "lstm": 1e-2, "bert2": 3e-3}.items()
+    }
+
+
+def called(model, videos, order="normal"):
+    return score_head(model, videos, range(len(videos)), CPU, order).argmax(dim=1).numpy()
+
+
+@pytest.mark.parametrize("head", ["flat", "lstm", "bert2"])
+def test_heads_that_model_time_tell_orders_apart_and_reversed_call_each_the_other(
+    cache, trained, head
+):
+    val = load_videos(cache.val)
+    labels = val.labels.numpy()
+    assert (called(trained[head], val) == labels).mean() > 0.9
+    backwards = called(trained[head], val, "reversed")
+    swapped = np.array([1, 0, 2])[labels]
+    assert (backwards == swapped).mean() > 0.9
+
+
+def test_averaging_cannot(cache, trained):
+    val = load_videos(cache.val)
+    labels = val.labels.numpy()
+    found = called(trained[""], val)
+    assert (found[labels == 2] == 2).all()
+    assert 0.25 <= (found == labels)[labels < 2].mean() <= 0.75
+    for order in ("reversed", "shuffled"):
+        assert (called(trained[""], val, order) == found).all()
+
+
+def test_orders_are_exact():
+    tokens = torch.arange(4 * 8 * 3).reshape(4, 8, 3)
+    assert torch.equal(TimeOrder("normal")(tokens), tokens)
+    assert torch.equal(TimeOrder("reversed")(tokens), tokens[:, list(range(7, -1, -1))])
+    shuffled = TimeOrder("shuffled")(tokens)
+    assert torch.equal(shuffled.sort(dim=1).values, tokens)  # the same tokens, each clip its own
+    assert not torch.equal(shuffled, tokens)
+    orders = {tuple((clip[:, 0] - clip[:, 0].min()).tolist()) for clip in shuffled}
+    assert len(orders) > 1
+    again = TimeOrder("shuffled")  # the batches do not matter
+    assert torch.equal(torch.cat([again(tokens[:1]), again(tokens[1:])]), shuffled)
+    again.start(1)  # another video has orders of its own, whatever came before
+    other = TimeOrder("shuffled")
+    other.start(1)
+    assert torch.equal(other(tokens), again(tokens))
+    assert not torch.equal(other(tokens), shuffled)
+    assert torch.equal(TimeOrder("7,0,1,2,3,4,5,6")(tokens), tokens.roll(1, 1))
+    with pytest.raises(ArchError, match="3 places for 8 tokens"):
+        TimeOrder("2,1,0")(tokens)
+
+
+def test_a_network_in_another_order_is_its_head_on_permuted_tokens():
+    clips = torch.rand(2, 3, 16, 56, 56)
+    for head, order, places in (
+        ("bert10_FRMB", "normal", range(8)),
+        ("bert10_FRMB", "reversed", range(7, -1, -1)),
+        ("FRMB_NLB_concatenation", "4,5,6,7,0,1,2,3", [4, 5, 6, 7, 0, 1, 2, 3]),
+    ):
+        model = create_model(f"rgb_tiny3D16f_{head}", 5).eval()
+        with torch.inference_mode():
+            expected = model.classify_tokens(model.forward_tokens(clips)[:, list(places)])
+            reorder = TimeOrder(order)
+            assert torch.equal(model(clips, reorder), expected)
+            assert torch.equal(model.classify(model.encode(clips), reorder), expected)
+            usual = model.classify_tokens(model.forward_tokens(clips))
+            assert torch.equal(model(clips), usual)
+
+
+def test_maps_are_reordered_in_time(monkeypatch):
+    spec = get_arch("rgb_tiny3D16f_FRMB_NLB_concatenation")
+    torch.manual_seed(0)
+    model = TokenNet(spec, 3).eval()
+    maps = torch.rand(2, model.net.width, 8, 2, 2).half()
+    videos = TokenVideos(["a", "b"], [maps, maps], torch.zeros(2, dtype=torch.int64))
+    seen = []
+    classify = type(model.net).classify_tokens
+    monkeypatch.setattr(
+        type(model.net),
+        "classify_tokens",
+        lambda net, tokens: seen.append(tokens) or classify(net, tokens),
+    )
+    scores = {order: score_head(model, videos, [1], CPU, order) for order in ("normal", "reversed")}
+    assert seen[0].shape == (2, 8, model.net.width)
+    assert torch.equal(seen[1], seen[0].flip(1))
+    assert not torch.allclose(scores["normal"], scores["reversed"])
+
+
+def test_two_pathways_are_both_reordered():
+    tokens = {
+        "slow": torch.arange(6.0).reshape(1, 3, 2),
+        "fast": torch.arange(8.0).reshape(1, 4, 2),
+    }
+    found = TimeOrder("reversed")(tokens)
+    assert all(torch.equal(found[path], own.flip(1)) for path, own in tokens.items())
+    both = {"slow": torch.arange(8.0)[None, :, None], "fast": torch.arange(8.0)[None, :, None]}
+    shuffled = TimeOrder("shuffled")(both)
+    assert torch.equal(shuffled["slow"], shuffled["fast"])
+
+
+@pytest.mark.parametrize("text", ["sideways", "0,2", "1,2,3", "0,0", "", "0,1,", "-1,0"])
+def test_orders_that_are_none(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="must be normal, reversed"):
+        time_order(text)
+
+
+def test_folds_never_split_a_group_and_are_of_like_size():
+    names = [f"class/set1_{i}_{i % 7}_{i % 3}" for i in range(60)]
+    groups = groups_of(names, re.compile(r"_(\d+)_\d$"))
+    assert groups[8] == "1"
+    folds = grouped_folds(groups, 3)
+    for group in set(groups):
+        assert len({fold for fold, own in zip(folds, groups, strict=True) if own == group}) == 1
+    assert np.bincount(folds).min() >= 16 and set(folds) == {0, 1, 2}
+    assert groups_of(names, None)[:2] == ["set1 0", "set1 1"]  # names like UT-Interaction's
+    assert groups_of(["a/one", "b/two"], None) == ["a/one", "b/two"]
+    with pytest.raises(UsageError, match="take fewer --folds"):
+        grouped_folds(groups, 8)
+    with pytest.raises(UsageError, match="matches nothing in 'class/set1_0"):
+        groups_of(names, re.compile("_g(.)"))
+
+
+def test_presets_are_the_papers_and_build_on_every_backbone():
+    for name, numbers in (
+        ("table1", [74.46, 75.99, None, 76.84, 74.18, 76.36, 77.49]),
+        ("table2", [76.07, 76.97, 77.49, 77.24]),
+    ):
+        assert [row.paper for row in preset(name, "resneXt3D")] == numbers
+        rows = rows_of(name, [], get_arch(ARCH), maps=True)
+        for row, spec in rows.items():
+            parameters, gmacs = head_size(spec, 6)
+            assert parameters > 0 and gmacs > 0, row
+    assert [row.key for row in preset("table1", "I3D")][-1] == "bert2"
+    assert len(rows_of("table1", ["lstm_sgd"], get_arch(ARCH), maps=False)) == 7
+    layers = [(s.layers, s.heads, s.class_token) for s in rows.values()]
+    assert layers == [(1, 8, False), (1, 1, True), (1, 8, True), (2, 8, True)]
+    row = custom_row("bert2_1head_sgd")
+    assert (row.head, row.optimizer, row.key) == ("bert2_1head", "sgd", "bert2_1head_sgd")
+    with pytest.raises(UsageError, match="no head 'transformer'"):
+        custom_row("transformer")
+    with pytest.raises(ArchError, match="one pathway"):
+        with_head(get_arch("rgb_slowfast64f_50"), "lstm")
+
+
+def test_size_of_heads():
+    average = head_size(with_head(get_arch(ARCH), ""), 6)
+    assert average == (64 * 6 + 6, 64 * 6 / 1e9)
+    flat = head_size(with_head(get_arch(ARCH), "flat"), 6)
+    assert flat == (8 * 64 * 6 + 6, 8 * 64 * 6 / 1e9)
+
+
+def test_tokens_of_another_shape_are_refused():
+    with pytest.raises(DataError, match=r"takes 8 tokens of 64, these are \(4, 64\)"):
+        TokenNet(get_arch(ARCH), 3).check(torch.zeros(2, 4, 64))
+
+
+def sweep(ledger, epochs=3):
+    return TokenSweep(ledger, Grid([1e-2, 1e-4], [1e-3], [epochs]), 16, ["normal"], CPU)
+
+
+def test_tuning_chooses_by_held_out_videos_alone(cache, tmp_path):
+    split = token_split(cache, False, re.compile(r"_g(\d+)_"), 4)
+    ledger = Ledger(tmp_path / "runs.jsonl", {})
+    spec = with_head(get_arch(ARCH), "flat")
+    setting, tried = sweep(ledger).tune(Row("flat", "flat"), spec, split)
+    assert setting.lr == 1e-2 and [entry["lr"] for entry in tried] == [1e-2, 1e-4]
+    assert tried[0]["top1"] > tried[1]["top1"]
+    folds = [record for record in ledger.records if record["lr"] == 1e-2]
+    assert [record["fold"] for record in folds] == [0, 1, 2, 3]
+    right = sum(record["right"] for record in folds)
+    assert tried[0]["top1"] == round(100 * right / len(split.train), 2)
+
+
+def test_a_diverging_setting_loses_and_does_not_stop_the_sweep(cache, tmp_path):
+    split = token_split(cache, False, None, 2)
+    grid = Grid([1e35, 1e-2], [0.0], [2])
+    ledger = Ledger(tmp_path / "runs.jsonl", {})
+    sweep = TokenSweep(ledger, grid, 16, ["normal"], CPU)
+    setting, _ = sweep.tune(Row("flat", "flat", "sgd"), with_head(get_arch(ARCH), "flat"), split)
+    assert setting.lr == pytest.approx(1.0)  # SGD's rates are 100 times the grid's
+    assert ledger.records[0]["loss"] is None
+
+
+def test_the_same_seed_gives_the_same_network(cache):
+    videos = load_videos(cache.train)
+    spec, setting = with_head(get_arch(ARCH), "bert10"), Setting("adamw", 1e-3, 1e-3, 1)
+    states = [
+        train_head(spec, 3, videos, range(len(videos)), setting, 8, seed, CPU)[0].state_dict()
+        for seed in (0, 0, 1)
+    ]
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+    assert any(not torch.equal(value, states[2][key]) for key, value in states[0].items())
+
+
+def test_the_ledger_runs_nothing_twice_and_survives_a_cut(tmp_path):
+    path = tmp_path / "deep" / "runs.jsonl"
+    ledger, runs = Ledger(path, {"folds": 5}), []
+
+    def train():
+        runs.append(1)
+        return {"right": len(runs)}
+
+    assert ledger.once({"seed": 0}, train) == {"seed": 0, "right": 1}
+    assert ledger.once({"seed": 0}, train) == {"seed": 0, "right": 1}
+    assert ledger.once({"seed": 1}, train)["right"] == 2
+    text = path.read_text()
+    path.write_text(text[:-5])  # as a kill would leave it
+    again = Ledger(path, {"folds": 5})
+    assert again.records == [{"seed": 0, "right": 1}]
+    again.once({"seed": 1}, train)
+    assert len(runs) == 3 and len(Ledger(path, {"folds": 5}).records) == 2
+    with pytest.raises(UsageError, match="begun with folds 5, not 4"):
+        Ledger(path, {"folds": 4})
+    path.write_text("nonsense\n")
+    with pytest.raises(UsageError, match="no list of trainings"):
+        Ledger(path, {})
+
+
+def finals():
+    """Two splits, two seeds, four and two videos."""
+    one = {"split": 1, "labels": [0, 0, 1, 1], "train_top1": 100.0}
+    two = {"split": 2, "labels": [0, 1], "train_top1": 50.0}
+    return [
+        one | {"seed": 0, "called": {"normal": [0, 0, 1, 1]}},  # 100
+        one | {"seed": 1, "called": {"normal": [0, 1, 1, 0]}},  # 50
+        two | {"seed": 0, "called": {"normal": [0, 0]}},  # 50
+        two | {"seed": 1, "called": {"normal": [0, 0]}},  # 50
+    ]
+
+
+def test_statistics():
+    found = mean_and_sd(hit_rates(finals(), "normal"))
+    assert found["splits"][1] == {"mean": 75.0, "sd": 35.36, "values": [100.0, 50.0]}
+    assert found["splits"][2] == {"mean": 50.0, "sd": 0.0, "values": [50.0, 50.0]}
+    assert (found["mean"], found["sd"]) == (62.5, 17.68)  # of 75 and 50, the seeds' means
+    only = mean_and_sd(hit_rates(finals(), "normal", [1]))
+    assert only["splits"][1]["values"] == [100.0, 50.0] and only["splits"][2]["mean"] == 0
+    assert confusion(finals(), "normal", 2) == [[5, 1], [3, 3]]
+    assert mean_and_sd(hit_rates(finals()[::2], "normal"))["sd"] is None
+
+
+def test_paired_gain_is_over_videos():
+    hits = {1: np.array([[1, 1, 1, 0]], bool), 2: np.array([[1, 1]], bool)}
+    base = {1: np.array([[1, 0, 1, 0]], bool), 2: np.array([[1, 1]], bool)}
+    gain = paired_gain(hits, base)
+    assert gain["points"] == 12.5  # the mean of 25 and 0
+    low, high = gain["interval"]
+    assert low == 0 and 25 <= high <= 50
+    assert paired_gain(hits, hits) == {"points": 0.0, "interval": [0.0, 0.0]}
+
+
+def test_the_table(cache):
+    subsets = subsets_of(["order=first_then_second,second_then_first"], CLASSES)
+    assert subsets == {"top-1": None, "order": [0, 1], "other classes": [2]}
+    with pytest.raises(UsageError, match="no class fourth"):
+        subsets_of(["order=fourth"], CLASSES)
+    rows = [
+        summarize_row(row, finals(), finals(), {"top-1": None}, 2, (2_000_000, 0.5), {})
+        for row in (Row("average", "", paper=75.99), Row("BERT", "bert10"))
+    ]
+    lines = markdown({"rows": rows, "base": "average"}).splitlines()
+    cells = [cell.strip() for cell in lines[2].split("|")[1:-1]]
+    assert cells[:4] == ["average", "2.000", "0.5", "75.0"]
+    assert cells[4:] == ["75.00 ± 35.36", "50.00 ± 0.00", "62.50 ± 17.68", "", "75.99"]
+    assert "+0.00 [+0.00, +0.00]" in lines[3]
+    json.dumps(rows)
