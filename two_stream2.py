@@ -5,14 +5,14 @@
 -c continues from the best model, -e evaluates it.
 """
 
-from engine.cli import run, training_parser
-from engine.flag_types import non_negative
+from engine import cli
+from engine.config import TrainingConfig
 from engine.training.run import run_training
 from opt import sgd
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = training_parser(
+def parse_args(argv: list[str] | None = None) -> TrainingConfig:
+    parser = cli.training_parser(
         __doc__,
         arch="rgb_resneXt3D64f101",
         batch_size=4,
@@ -20,9 +20,13 @@ def main(argv: list[str] | None = None) -> int:
         lr=1e-2,
         print_freq=200,
     )
-    parser.add_argument("--start-epoch", type=non_negative, help="number of the first epoch")
-    return run_training(parser.parse_args(argv), sgd)
+    parser.add_argument("--start-epoch", type=cli.non_negative, help="number of the first epoch")
+    return cli.training_config(parser, argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_training(parse_args(argv), sgd)
 
 
 if __name__ == "__main__":
-    run(main)
+    cli.run(main)

@@ -5,13 +5,14 @@
 -c continues from the best model, -e evaluates it.
 """
 
-from engine.cli import run, training_parser
+from engine import cli
+from engine.config import TrainingConfig
 from engine.training.run import run_training
 from opt import adamw
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = training_parser(
+def parse_args(argv: list[str] | None = None) -> TrainingConfig:
+    parser = cli.training_parser(
         __doc__,
         arch="rgb_resneXt3D64f101_bert10_FRMB",
         batch_size=8,
@@ -19,8 +20,12 @@ def main(argv: list[str] | None = None) -> int:
         lr=1e-5,
         print_freq=400,
     )
-    return run_training(parser.parse_args(argv), adamw)
+    return cli.training_config(parser, argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_training(parse_args(argv), adamw)
 
 
 if __name__ == "__main__":
-    run(main)
+    cli.run(main)

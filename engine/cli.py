@@ -1,12 +1,15 @@
-"""What the scripts share: argparse parents, path rules, and errors turned into exit codes."""
+"""Every flag, once: parsed into the dataclasses of engine/config.py. Only scripts import this."""
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, TypeVar
 
 from datasets import DataError
 from datasets.sources.choose import SOURCES
 from engine import UsageError, distributed
+from engine.config import CacheConfig, DataConfig, Recipe, TestConfig, TrainingConfig
 from engine.files import DEFAULT_CACHE, CheckpointError
 from engine.flag_types import (
     above_zero,
@@ -17,15 +20,18 @@ from engine.flag_types import (
     plain_name,
     positive,
     seed_number,
+    shard,
     share,
     time_order,
 )
-from engine.learner import AMP_TYPES, NonFiniteLoss
-from engine.testing.token_order import NORMAL
+from engine.training.epoch import AMP_TYPES, NonFiniteLoss
 from models.archs import ArchError
 from opt import SCHEDULERS
 
 USER_ERRORS = (ArchError, CheckpointError, DataError, NonFiniteLoss, UsageError, OSError)
+YES = {"action": "store_true"}
+YES_OR_NO = {"action": argparse.BooleanOptionalAction}
+Config = TypeVar("Config")
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -35,12 +41,38 @@ def run(main: Callable[[], int | None]) -> None:
             code = main()
         sys.exit(code)
     except USER_ERRORS as error:
-        # Behind a loader process the message follows that process's traceback.
+        # After a loader process's error the message follows that process's traceback.
         message = str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
         sys.exit(f"{distributed.who()}error: {message}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def fill(config: type[Config], args: argparse.Namespace, **given: Any) -> Config:
+    """A config of parsed flags, those inside it too; `given` are fields that no flag says."""
+    for field in fields(config):
+        if is_dataclass(field.type):
+            given.setdefault(field.name, fill(field.type, args))
+        elif hasattr(args, field.name):
+            given.setdefault(field.name, getattr(args, field.name))
+    return config(**given)
+
+
+def new_parser(
+    description: str, *configs: type, parents: Sequence[argparse.ArgumentParser] = (), **defaults
+) -> argparse.ArgumentParser:
+    """A parser whose flags have the defaults of these configs' fields, or other `defaults`."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        parents=parents,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for config in configs:
+        own = {f.name: f.default for f in fields(config) if f.default is not MISSING}
+        parser.set_defaults(**own)
+    parser.set_defaults(**defaults)
+    return parser
 
 
 def places_parent(dataset: str | None = None) -> argparse.ArgumentParser:
@@ -69,96 +101,73 @@ def places_parent(dataset: str | None = None) -> argparse.ArgumentParser:
 
 
 def data_parent() -> argparse.ArgumentParser:
-    """Flags that every script takes that reads clips: which data, and where to compute."""
-    parent = argparse.ArgumentParser(add_help=False, parents=[places_parent("hmdb51")])
-    data = parent.add_argument_group("data and device")
-    data.add_argument("-s", "--split", type=positive, default=1, help="split number (%(default)s)")
-    data.add_argument(
-        "--source", choices=SOURCES, help="which of them to read (what is there, in this order)"
-    )
-    data.add_argument(
+    """Flags of every script that reads clips: which data, and where to compute."""
+    parent = argparse.ArgumentParser(add_help=False, parents=[places_parent(DataConfig.dataset)])
+    add = parent.add_argument_group("data and device").add_argument
+    add("-s", "--split", type=positive, default=1, help="split number (%(default)s)")
+    add("--source", choices=SOURCES, help="what to read (the first of these that is there)")
+    add(
         "--scaled-decoding",
-        action="store_true",
+        **YES,
         help="decode JPEGs of twice the size or more at a fraction of it: faster, other pixels",
     )
-    data.add_argument(
-        "-j", "--workers", type=non_negative, default=2, help="loader processes (%(default)s)"
-    )
-    data.add_argument("--device", help="cuda, cpu, mps, ...; default: cuda if there is one")
+    add("-j", "--workers", type=non_negative, default=2, help="loader processes (%(default)s)")
+    add("--device", help="cuda, cpu, mps, ...; default: cuda if there is one")
     return parent
 
 
-def training_parser(
-    description: str, arch: str, batch_size: int, iter_size: int, lr: float, print_freq: int
-) -> argparse.ArgumentParser:
-    """The training scripts' parser: the published flags with a script's own defaults."""
-    parser = argparse.ArgumentParser(
-        description=description,
-        parents=[data_parent()],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def training_parser(description: str, **defaults: Any) -> argparse.ArgumentParser:
+    """The training scripts' parser: the published flags with a script's own `defaults`."""
+    configs = (DataConfig, Recipe, TrainingConfig)
+    parser = new_parser(description, *configs, parents=[data_parent()], **defaults)
     add = parser.add_argument_group("training").add_argument
-    add("--arch", "-a", default=arch, help="architecture (%(default)s)")
-    add("--epochs", type=positive, default=200, help="(%(default)s)")
-    add("-b", "--batch-size", type=positive, default=batch_size, help="videos (%(default)s)")
-    add("--iter-size", type=positive, default=iter_size, help="batches a step (%(default)s)")
-    add(
-        "--lr",
-        "--learning-rate",
-        type=not_below_zero,
-        default=lr,
-        help="learning rate (%(default)s)",
-    )
-    add("--momentum", type=share, default=0.9, help="AdamW: first beta (%(default)s)")
-    add("--weight-decay", "--wd", type=not_below_zero, default=1e-3, help="(%(default)s)")
+    add("--arch", "-a", help="architecture (%(default)s)")
+    add("--epochs", type=positive, help="(%(default)s)")
+    add("-b", "--batch-size", type=positive, help="videos (%(default)s)")
+    add("--iter-size", type=positive, help="batches a step (%(default)s)")
+    add("--lr", "--learning-rate", type=not_below_zero, help="learning rate (%(default)s)")
+    add("--momentum", type=share, help="of SGD; of AdamW the first beta (%(default)s)")
+    add("--weight-decay", "--wd", type=not_below_zero, help="(%(default)s)")
     add(
         "--flip",
-        action=argparse.BooleanOptionalAction,
-        help="mirror half of the clips; --no-flip where left and right are different classes",
+        **YES_OR_NO,
+        help="flip half of the clips; --no-flip where left and right are different classes",
     )
-    add("--num-seg", type=positive, default=1, help="clips a video (%(default)s)")
-    add("--scheduler", choices=SCHEDULERS, default="plateau", help="(%(default)s)")
-    add("--warmup-epochs", type=non_negative, default=0, help="(%(default)s)")
+    add("--num-seg", type=positive, help="clips a video (%(default)s)")
+    add("--scheduler", choices=SCHEDULERS, help="learning rate by epoch (%(default)s)")
+    add("--warmup-epochs", type=non_negative, help="(%(default)s)")
     add("--max-steps", type=positive, help="end after so many optimizer steps in all, for trying")
-    add("--seed", type=seed_number, default=0, help="of weights, order and crops (%(default)s)")
+    add("--seed", type=seed_number, help="of weights, order and crops (%(default)s)")
     _add_recipe_flags(parser)
-    _add_file_flags(parser, print_freq)
+    _add_file_flags(parser)
     return parser
 
 
 def _add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     """What docs/FINETUNING.md is about; the defaults are the published recipe."""
     add = parser.add_argument_group("fine-tuning (docs/FINETUNING.md says when)").add_argument
-    yes = {"action": "store_true"}
-    add("--amp", choices=AMP_TYPES, default="off", help="mixed precision (%(default)s)")
+    add("--amp", choices=AMP_TYPES, help="mixed precision (%(default)s)")
     add("--clip-grad", type=above_zero, metavar="NORM", help="largest norm of the gradient")
     add("--ema", type=share, metavar="DECAY", help="average the weights over steps, e.g. 0.999")
-    add("--freeze-bn", **yes, help="keep the backbone's batch norms as they are")
-    add("--freeze-backbone", **yes, help="train the head and the reduction block alone")
+    add("--freeze-bn", **YES, help="keep the backbone's batch norms as they are")
+    add("--freeze-backbone", **YES, help="train the head and the reduction block alone")
     add(
         "--layer-decay",
         type=fraction,
-        default=1.0,
         metavar="FACTOR",
-        help="learning rate from each backbone part to the one below it (%(default)s)",
+        help="learning rate from each backbone stage to the one below it (%(default)s)",
     )
-    add("--label-smoothing", type=share, default=0.0, metavar="SHARE", help="(%(default)s)")
-    add("--mixup", type=not_below_zero, default=0.0, metavar="ALPHA", help="(%(default)s)")
+    add("--label-smoothing", type=share, metavar="SHARE", help="(%(default)s)")
+    add("--mixup", type=not_below_zero, metavar="ALPHA", help="(%(default)s)")
     add("--drop-tokens", type=share, metavar="P", help="BERT's mask probability (0.2)")
-    add("--sync-bn", **yes, help="batch statistics over all processes (GPUs)")
-    add("--activation-checkpointing", **yes, help="less memory for a second forward pass")
+    add("--sync-bn", **YES, help="batch statistics over all processes (GPUs)")
+    add("--activation-checkpointing", **YES, help="less memory for a second forward pass")
 
 
-def _add_file_flags(parser: argparse.ArgumentParser, print_freq: int) -> None:
+def _add_file_flags(parser: argparse.ArgumentParser) -> None:
     """What a training starts from, writes, and says."""
     add = parser.add_argument_group("files").add_argument
-    add(
-        "--weights",
-        default="auto",
-        metavar="auto|none|NAME|FILE",
-        help="pretrained weights to start from; auto: the architecture's in weights/, if there are "
-        "any; a NAME of scripts/weights.py list (%(default)s)",
-    )
+    _add_weights_flag(add)
     add("--output", type=path, metavar="DIR", help="where runs are kept (checkpoint)")
     _add_cache_flag(add)
     add(
@@ -170,25 +179,27 @@ def _add_file_flags(parser: argparse.ArgumentParser, print_freq: int) -> None:
         metavar="best|last|FILE",
         help="continue from the best model (or the last, or a file)",
     )
-    add("-e", "--evaluate", action="store_true", help="validate the best model (or -c's), no more")
-    add("--print-freq", type=positive, default=print_freq, help="batches a line (%(default)s)")
-    add("--save-freq", type=positive, default=1, help="epochs between checkpoints (%(default)s)")
+    add("-e", "--evaluate", **YES, help="validate the best model (or -c's), no more")
+    add("--print-freq", type=positive, help="batches a line (%(default)s)")
+    add("--save-freq", type=positive, help="epochs between checkpoints (%(default)s)")
     add("--save-steps", type=positive, metavar="N", help="also save every N optimizer steps")
     add(
         "--on-bad-sample",
         choices=("stop", "skip"),
-        default="stop",
         help="an unreadable video ends the run, or gives way to its neighbour (%(default)s)",
     )
+    add("--max-bad", type=not_below_zero, metavar="PERCENT", help="of skip (%(default)s)")
+    add("--skip-doctor", **YES, help="no check of lists against disk")
+    add("--keep", type=non_negative, metavar="N", help="also keep the newest N epochs")
+
+
+def _add_weights_flag(add: Callable[..., argparse.Action]) -> None:
     add(
-        "--max-bad",
-        type=not_below_zero,
-        default=1.0,
-        metavar="PERCENT",
-        help="of skip (%(default)s)",
+        "--weights",
+        metavar="auto|none|NAME|FILE",
+        help="pretrained weights to start from; auto: the architecture's in weights/, if there are "
+        "any; a NAME of scripts/weights.py list (%(default)s)",
     )
-    add("--skip-doctor", action="store_true", help="no check of lists against disk")
-    add("--keep", type=non_negative, default=0, metavar="N", help="also keep the newest N epochs")
 
 
 def _add_cache_flag(add: Callable[..., argparse.Action]) -> None:
@@ -202,24 +213,30 @@ def _add_cache_flag(add: Callable[..., argparse.Action]) -> None:
     )
 
 
+def training_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> TrainingConfig:
+    """Parses a training's flags; raises UsageError for flags that exclude each other."""
+    args = parser.parse_args(argv)
+    if args.cache is not None:
+        if args.num_seg != 1 or args.flip is not None:
+            raise UsageError(
+                "--num-seg and --flip say which clips are made; with --cache they are made already"
+            )
+        args.freeze_backbone = True
+    return fill(TrainingConfig, args)
+
+
 def testing_parser(description: str) -> argparse.ArgumentParser:
     """The test scripts' parser, without the architectures and checkpoints."""
-    parser = argparse.ArgumentParser(
-        description=description,
-        parents=[data_parent()],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(description, DataConfig, TestConfig, parents=[data_parent()])
     add = parser.add_argument_group("testing").add_argument
     add(
         "--ten-crop",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="centre and corner crops and their mirror images, or the centre alone",
+        **YES_OR_NO,
+        help="centre and corner crops, and the same flipped; or the centre alone",
     )
     add(
         "--time-order",
         type=time_order,
-        default=NORMAL,
         metavar="ORDER",
         help="of the tokens: reversed, shuffled, or their places, as 1,0,2 (%(default)s)",
     )
@@ -237,4 +254,25 @@ def single_stream_parser(description: str) -> argparse.ArgumentParser:
     add = parser.add_argument_group("network").add_argument
     add("--arch", "-a", default="rgb_resneXt3D64f101_bert10_FRMB", help="(%(default)s)")
     add("--checkpoint", type=path, metavar="FILE", help="weights (the run's best model)")
+    return parser
+
+
+def caching_parser(description: str) -> argparse.ArgumentParser:
+    """The parser of scripts/cache_tokens.py."""
+    parser = new_parser(description, DataConfig, CacheConfig, parents=[data_parent()])
+    add = parser.add_argument_group("network").add_argument
+    add("--arch", "-a", required=True, help="its head does not matter, unless that is NLB")
+    _add_weights_flag(add)
+    add("--checkpoint", type=path, metavar="FILE", help="a trained network of that architecture")
+    add("--batch-size", type=positive, help="clips at once (10 on a GPU, 2 on a CPU)")
+    add = parser.add_argument_group("views").add_argument
+    add("--views", type=positive, help="random ones a training video (%(default)s)")
+    add("--clips", choices=("multi", "single"), help="of the test (%(default)s)")
+    add("--ten-crop", **YES_OR_NO, help="of the test, or the centre alone")
+    add("--flip", **YES_OR_NO, help="as in training: flip half of the clips")
+    add("--seed", type=seed_number, help="of the random views (%(default)s)")
+    add = parser.add_argument_group("share and files").add_argument
+    add("--part", choices=("train", "val", "both"), help="of the split (%(default)s)")
+    add("--shard", type=shard, metavar="i/n", help="every n-th video, from i on")
+    add("--cache", type=path, metavar="DIR", help="folder (datasets/<dataset>_tokens/...)")
     return parser

@@ -61,7 +61,7 @@ def fuse(streams: Sequence[np.ndarray], weights: Sequence[float] | None = None) 
 
 
 @dataclass
-class PassResult:
+class EpochStats:
     """Sums over the videos of one pass; the properties are what is reported.
 
     Attributes:

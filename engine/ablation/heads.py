@@ -1,24 +1,32 @@
-"""Temporal heads trained and tested on tokens, without the backbone that made them."""
+"""One temporal head trained and scored on a cache's tokens, by the common training and test loops."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
+import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
+from torch.utils.data import DataLoader
 
 from datasets import DataError
 from datasets.samplers import TrainingBatches
-from engine.learner import Learner
+from engine.config import Recipe
+from engine.metrics import count_flops
+from engine.testing.score import score_all
+from engine.testing.stream import CACHED_BATCH, Stream, cached_videos
 from engine.testing.token_order import NORMAL, TimeOrder
-from engine.tokens.cache import CachedPart
-from models import NETWORKS, ArchSpec
-from models.late_temporal import Reorder
-from opt import Schedule, adamw, sgd
+from engine.tokens.cache import CachedSubset, TokenCache
+from engine.tokens.dataset import TokenDataset, cached_split, freeze_encoder
+from engine.training.epoch import train_one_epoch
+from engine.training.log import Progress
+from engine.training.state import TrainingState
+from models import NETWORKS, ArchSpec, VideoNet
+from opt import adamw, sgd
 
 OPTIMIZERS = {"adamw": adamw, "sgd": sgd}
-MOMENTUM, WARMUP_EPOCHS = 0.9, 2
+WARMUP_EPOCHS = 2
+Scores = tuple[np.ndarray, list[np.ndarray]]  # (videos, classes), and those of each video's views
 
 
 @dataclass(frozen=True)
@@ -31,123 +39,96 @@ class Setting:
     epochs: int
 
 
-@dataclass(frozen=True)
-class TokenVideos:
-    """Views of each video and labels, int64 (videos,).
-
-    Tokens, float32 (views, T', D), are in memory; maps, float16 (views, D, T', h, w), in files.
-    """
-
-    names: list[str]
-    tokens: list[Tensor]
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-def load_videos(part: CachedPart, maps: bool = False) -> TokenVideos:
-    """A part of a cache.
-
-    Args:
-        maps: leave feature maps as they are; else they become tokens.
-    """
-    views = [torch.from_numpy(tokens) for tokens in part.tokens]
-    if not maps:
-        views = [v.float() for v in views]
-        views = [v.mean(dim=(3, 4)).transpose(1, 2) if v.ndim == 5 else v for v in views]
-    return TokenVideos([r.folder for r in part.records], views, torch.from_numpy(part.labels))
-
-
-class TokenNet(nn.Module):
-    """What a network of one pathway has behind its backbone: tokens -> logits."""
-
-    def __init__(self, spec: ArchSpec, classes: int):
-        super().__init__()
-        self.net = NETWORKS[spec.head](spec, classes)
-        self.net.features, self.net.mapper = nn.Identity(), None
-
-    def forward(self, tokens: Tensor, reorder: Reorder | None = None) -> Tensor:
-        """(N, T', D), or maps (N, D, T', h, w) for a head that begins with them."""
-        return self.net.classify(tokens, reorder)
-
-    def check(self, tokens: Tensor) -> None:
-        """Raises DataError unless views (views, ...) are of the network's shape."""
-        width, length = self.net.width, self.net.num_tokens
-        shape = tuple(tokens.shape[1:])
-        if shape != (length, width) and shape[:2] != (width, length):
-            raise DataError(
-                f"{self.net.spec.name} takes {length} tokens of {width}, these are {shape}"
-            )
-
-
 def head_size(spec: ArchSpec, classes: int) -> tuple[int, float]:
-    """Parameters behind the backbone, and its GMACs for a clip; nothing is computed."""
+    """Parameters after the backbone, and its GMACs for a clip; nothing is computed."""
     with torch.device("meta"), torch.no_grad():
-        encoded = NETWORKS[spec.head](spec, classes).eval().encode(torch.empty(1, *spec.clip_shape))
-        head = TokenNet(spec, classes).eval()
-        with FlopCounterMode(display=False) as counter:
-            head(encoded)
-    return sum(p.numel() for p in head.parameters()), counter.get_total_flops() / 2e9
+        model = _new_network(spec, classes, torch.device("meta")).eval()
+        encoded = model.encode(torch.empty(1, *spec.clip_shape))
+        flops = count_flops(model, encoded)
+    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return learning, flops / 2e9
+
+
+def _new_network(spec: ArchSpec, classes: int, device: torch.device) -> VideoNet:
+    """A network that starts at tokens; its encoder is frozen and not used."""
+    model = NETWORKS[spec.head](spec, classes).to(device)
+    freeze_encoder(model)
+    return model
+
+
+def tokens_of(model: VideoNet, encoded: Tensor) -> Tensor:
+    """A cache's views (N, ...) -> float32, as the network takes them.
+
+    Maps (N, D, T', h, w) become tokens (N, T', D) for a head that does not begin with maps.
+    Raises DataError unless they are of the network's shape.
+    """
+    encoded = encoded.float()
+    if encoded.ndim == 5 and not model.encodes:
+        encoded = model.spatial_pool(encoded)
+    shape, width, length = tuple(encoded.shape[1:]), model.width, model.num_tokens
+    if shape != (length, width) and shape[:2] != (width, length):
+        raise DataError(f"{model.spec.name} takes {length} tokens of {width}, these are {shape}")
+    return encoded
 
 
 def train_head(
     spec: ArchSpec,
     classes: int,
-    videos: TokenVideos,
-    rows: Sequence[int],
+    subset: CachedSubset,
     setting: Setting,
     batch_size: int,
     seed: int,
     device: torch.device,
-) -> tuple[TokenNet, list[float]]:
-    """Trains on some of the videos, in an epoch each once by a random view.
+) -> tuple[VideoNet, list[float]]:
+    """Trains on a subset of a cache, in an epoch each video once by one of its views.
 
     Returns the network and the epochs' mean losses, nats. All randomness follows from `seed`.
     """
+    # seed, model, optimizer
     torch.manual_seed(seed)
-    model = TokenNet(spec, classes).to(device)
-    model.check(videos.tokens[0])
+    model = _new_network(spec, classes, device)
+    recipe = Recipe(
+        batch_size=batch_size,
+        lr=setting.lr,
+        weight_decay=setting.weight_decay,
+        epochs=setting.epochs,
+        scheduler="cosine",
+        warmup_epochs=WARMUP_EPOCHS,
+        freeze_backbone=True,
+    )
     make = OPTIMIZERS[setting.optimizer]
-    optimizer = make(model.parameters(), setting.lr, MOMENTUM, setting.weight_decay)
-    schedule = Schedule(optimizer, "cosine", setting.epochs, WARMUP_EPOCHS)
-    learner = Learner(model, optimizer, torch.Tensor.float, device, batch_size)
-    batches, losses = TrainingBatches(len(rows), batch_size, seed), []
+    optimizer = make(model.parameters(), setting.lr, recipe.momentum, setting.weight_decay)
+    state = TrainingState(model, optimizer, recipe)
+    # data
+    data = TokenDataset(subset, training=True, seed=seed)
+    batches = TrainingBatches(len(data), batch_size, seed)
+    loader = DataLoader(data, batch_sampler=batches, generator=torch.Generator())
+    # epochs
+    losses = []
     for epoch in range(setting.epochs):
+        data.set_epoch(epoch)
         batches.set_epoch(epoch)
-        learner.train_mode()
-        total = 0.0
-        for batch in batches:
-            chosen = [rows[place] for place in batch]
-            views = [_random_view(videos.tokens[video]) for video in chosen]
-            labels = videos.labels[chosen].to(device)
-            total += learner.accumulate(torch.stack(views)[:, None], labels, last=True)[1]
-            learner.step()
-        losses.append(total / len(rows))
-        schedule.step(0.0)
+        progress = Progress(f"epoch {epoch + 1}", print_freq=None)
+        stats = train_one_epoch(state, loader, partial(tokens_of, model), recipe, progress)
+        losses.append(stats.loss)
+        state.schedule.step(0.0)
     return model.eval(), losses
 
 
-def _random_view(views: Tensor) -> Tensor:
-    return views[int(torch.randint(len(views), ()))]
-
-
-@torch.inference_mode()
 def score_head(
-    model: TokenNet,
-    videos: TokenVideos,
-    rows: Sequence[int],
-    device: torch.device,
-    order: str = NORMAL,
-) -> Tensor:
-    """The mean of each video's logits over its views, float32 (rows, classes)."""
-    scores, reorder = [], TimeOrder(order)
-    for video in rows:
-        reorder.start(video)
-        scores.append(model(videos.tokens[video].to(device).float(), reorder).mean(dim=0))
-    return torch.stack(scores).float().cpu()
-
-
-def loss_and_hits(scores: Tensor, labels: Tensor) -> tuple[float, int]:
-    """Mean cross-entropy, nats, and how many videos are called right."""
-    return F.cross_entropy(scores, labels).item(), int((scores.argmax(1) == labels).sum())
+    model: VideoNet, cache: TokenCache, subset: CachedSubset, order: str = NORMAL
+) -> Scores:
+    """The mean of each video's logits over its views, float32 (videos, classes), and each view's."""
+    stream = Stream(
+        spec=model.spec,
+        split=replace(cached_split(cache), val=subset.records),
+        model=model,
+        device=next(model.parameters()).device,
+        flip=cache.metadata["views"]["mirror"],
+        checkpoint=Path(),
+        read=partial(cached_videos, subset, 1, 1),
+        prepare=partial(tokens_of, model),
+        batch_size=CACHED_BATCH,
+        order=TimeOrder(order),
+    )
+    return score_all(stream, show=False)

@@ -1,35 +1,64 @@
 """What an ablation found: one table, its JSON, its Markdown, its picture."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import bootstrap
 
 from engine import UsageError
-from engine.ablation.protocol import NO_CLASS, Row
-from engine.analysis.statistics import LEVEL, RESAMPLES, SEED
+from engine.ablation.protocol import HeadRow
+from engine.analysis.statistics import bootstrap_interval
+from engine.analysis.tables import markdown_table
+from engine.metrics import confusion_matrix, topk_hits
+from engine.testing.score_files import ScoreFile, read_scores
 from engine.testing.token_order import NORMAL
 
 
+@dataclass(frozen=True)
+class Final:
+    """A trained network's tests: order of the tokens -> its scores, all of the same videos.
+
+    `train_top1`: of the training list, percent; None where it was not tested.
+    """
+
+    split: int
+    seed: int
+    files: Mapping[str, ScoreFile]
+    train_top1: float | None = None
+
+
+def read_finals(folder: Path, records: Sequence[Mapping]) -> list[Final]:
+    """The tests that the ledger in `folder` records; raises DataError for a damaged file."""
+    return [
+        Final(
+            record["split"],
+            record["seed"],
+            {order: read_scores(folder / name) for order, name in record["scores"].items()},
+            record.get("train_top1"),
+        )
+        for record in records
+    ]
+
+
 def hit_rates(
-    finals: Sequence[Mapping],
+    finals: Sequence[Final],
     order: str,
     classes: Sequence[int] | None = None,
     swapped: bool = False,
 ) -> dict[int, np.ndarray]:
-    """Split -> whether each seed called each video right, bool (seeds, videos of the classes).
+    """Split -> whether each seed's network was correct, bool (seeds, videos of the classes).
 
-    `swapped`, for two classes: whether it was called by the other's name.
+    `swapped`, for two classes: whether it predicted the other one.
     """
     rates = {}
-    for split in sorted({final["split"] for final in finals}):
-        own = sorted((f for f in finals if f["split"] == split), key=lambda final: final["seed"])
-        labels = np.array(own[0]["labels"])
+    for split in sorted({final.split for final in finals}):
+        own = sorted((f for f in finals if f.split == split), key=lambda final: final.seed)
+        labels = own[0].files[order].labels
         chosen = np.isin(labels, classes) if classes is not None else np.ones(len(labels), bool)
-        called = np.array([final["called"][order] for final in own])
-        wanted = sum(classes) - labels if swapped else labels
-        rates[split] = (called == wanted)[:, chosen]
+        wanted = sum(classes) - labels[chosen] if swapped else labels[chosen]
+        scores = [final.files[order].scores[chosen] for final in own]
+        rates[split] = np.stack([topk_hits(each, wanted, 1) for each in scores])
     return rates
 
 
@@ -55,44 +84,32 @@ def _spread(values: np.ndarray) -> dict:
 def paired_gain(hits: Mapping[int, np.ndarray], base: Mapping[int, np.ndarray]) -> dict:
     """Gain in top-1 on the same videos, points, with a 95 % bootstrap interval over videos.
 
-    A video counts with the share of seeds that call it right; videos are drawn within splits.
+    A video counts with the share of seeds whose networks are correct; videos are drawn within
+    splits.
     """
     gains = [100 * (hits[split].mean(axis=0) - base[split].mean(axis=0)) for split in hits]
 
     def statistic(*drawn: np.ndarray, axis: int) -> np.ndarray:
-        return np.mean([part.mean(axis=axis) for part in drawn], axis=0)
+        return np.mean([own.mean(axis=axis) for own in drawn], axis=0)
 
     found = {"points": round(float(np.mean([gain.mean() for gain in gains])), 2)}
-    if any(len(gain) < 2 for gain in gains):
+    interval = bootstrap_interval(gains, statistic)
+    if interval is None:
         return found
-    interval = bootstrap(
-        gains,
-        statistic,
-        n_resamples=RESAMPLES,
-        batch=500,
-        vectorized=True,
-        confidence_level=LEVEL,
-        method="percentile",
-        rng=np.random.default_rng(SEED),
-    ).confidence_interval
     return found | {"interval": [round(float(end), 2) for end in interval]}
 
 
-def confusion(finals: Sequence[Mapping], order: str, classes: int) -> list[list[int]]:
-    """Scored videos by class and by what they were called, over all splits and seeds."""
-    matrix = np.zeros((classes, classes), np.int64)
-    for final in finals:
-        labels, called = np.array(final["labels"]), np.array(final["called"][order])
-        np.add.at(matrix, (labels[called != NO_CLASS], called[called != NO_CLASS]), 1)
-    return matrix.tolist()
+def confusion(finals: Sequence[Final], order: str) -> list[list[int]]:
+    """Scored videos by class and by prediction, over all splits and seeds."""
+    files = [final.files[order] for final in finals]
+    return sum(confusion_matrix(file.scores, file.labels) for file in files).tolist()
 
 
 def summarize_row(
-    row: Row,
-    finals: Sequence[Mapping],
-    base: Sequence[Mapping],
+    row: HeadRow,
+    finals: Sequence[Final],
+    base: Sequence[Final],
     subsets: Mapping[str, Sequence[int] | None],
-    classes: int,
     size: tuple[int, float],
     tuning: Mapping[int, dict],
 ) -> dict:
@@ -104,8 +121,8 @@ def summarize_row(
         size: parameters and GMACs of the head.
         tuning: of each split, what was tried and chosen.
     """
-    orders = list(finals[0]["called"])
-    trained = [final["train_top1"] for final in finals if final.get("train_top1") is not None]
+    orders = list(finals[0].files)
+    trained = [final.train_top1 for final in finals if final.train_top1 is not None]
     return {
         "row": row.key,
         "title": row.title,
@@ -129,7 +146,7 @@ def summarize_row(
             for order in orders
         },
         "gain": paired_gain(hit_rates(finals, orders[0]), hit_rates(base, orders[0])),
-        "confusion": {order: confusion(finals, order, classes) for order in orders},
+        "confusion": {order: confusion(finals, order) for order in orders},
         "tuning": dict(tuning),
     }
 
@@ -176,21 +193,16 @@ def markdown(summary: Mapping) -> str:
         if from_paper:
             cells.append("" if row["paper"] is None else f"{row['paper']:.2f}")
         lines.append(cells)
-    tables = [_table(head, lines)]
-    for kind, title in (("test", "{}"), ("swapped", "{}, called by the other's name")):
+    tables = [markdown_table(head, lines)]
+    for kind, title in (("test", "{}"), ("swapped", "{}, predicted as the other class")):
         for name in rows[0][kind][order] if others else []:
             lines = [
                 [row["title"], *(_accuracy(found[name]) for found in row[kind].values())]
                 for row in rows
             ]
             head = [f"{title.format(name)}, tokens in order", order, *others]
-            tables.append(_table(head, lines))
-    return "\n".join(tables)
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *["--:"] * (len(head) - 1)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *lines))
+            tables.append(markdown_table(head, lines))
+    return "\n\n".join(tables) + "\n"
 
 
 def _accuracy(entry: Mapping) -> str:

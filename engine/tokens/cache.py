@@ -12,7 +12,6 @@ files are there, and it can be made by any number of processes, in any number of
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +20,16 @@ import numpy as np
 from torch import Tensor
 
 from datasets import DataError
+from datasets.files import written_whole
 from datasets.lists import VideoRecord
 from datasets.sampling import CLIP_RULES
+from engine.data import SUBSETS
 from engine.weights.convert import fingerprint as hash_tensors
 from models import NETWORKS, ArchSpec, VideoNet
 from models.archs import NAMINGS
 
-FORMAT = 1
-ABOUT = "about.json"
-PARTS = ("train", "val")
+CACHE_FORMAT = 1
+METADATA_FILE = "about.json"
 
 
 class VideoTokens(Sequence[np.ndarray]):
@@ -46,18 +46,27 @@ class VideoTokens(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self.paths)
 
+    def take(self, videos: Sequence[int]) -> "VideoTokens":
+        """Those of some videos."""
+        return VideoTokens([self.paths[v] for v in videos], [self.rows[v] for v in videos])
+
     def __getitem__(self, video: int) -> np.ndarray:
         # "c": what is written, which torch warns of otherwise, would not reach the file.
         return np.load(self.paths[video], mmap_mode="c")[self.rows[video]]
 
 
 @dataclass(frozen=True)
-class CachedPart:
+class CachedSubset:
     """Videos of a list, in its order, with their tokens and labels, int64 (videos,)."""
 
     records: list[VideoRecord]
     tokens: Sequence[np.ndarray]
     labels: np.ndarray
+
+    def take(self, videos: Sequence[int]) -> "CachedSubset":
+        """Some of the videos."""
+        tokens = self.tokens.take(videos)
+        return CachedSubset([self.records[v] for v in videos], tokens, self.labels[videos])
 
 
 @dataclass(frozen=True)
@@ -66,23 +75,23 @@ class TokenCache:
 
     Attributes:
         folder: where it lies.
-        about: what it was made of and how; see docs/CACHE.md.
+        metadata: what it was made of and how; see docs/CACHE.md.
         train: the training views.
         val: the test's views in the test's order, clips x crops.
         central: one view a test video: the centre crop of the central clip, as in validation.
     """
 
     folder: Path
-    about: dict
-    train: CachedPart
-    val: CachedPart
-    central: CachedPart
+    metadata: dict
+    train: CachedSubset
+    val: CachedSubset
+    central: CachedSubset
 
 
 def cache_name(spec: ArchSpec) -> str:
     """What of a network is cached: the start of its name, alike for all heads on one backbone."""
-    parts = (spec.modality, NAMINGS[spec.backbone].format(spec.frames), spec.reduction)
-    return "_".join(part for part in (*parts, NETWORKS[spec.head].encodes) if part)
+    words = (spec.modality, NAMINGS[spec.backbone].format(spec.frames), spec.reduction)
+    return "_".join(word for word in (*words, NETWORKS[spec.head].encodes) if word)
 
 
 def default_folder(spec: ArchSpec, dataset: str, split: int) -> str:
@@ -101,17 +110,17 @@ def encoder_hash(model: VideoNet) -> str:
     return hash_tensors(encoder_entries(model))
 
 
-def fingerprint(records: Sequence[VideoRecord]) -> dict:
+def list_digest(records: Sequence[VideoRecord]) -> dict:
     """What was read: the place for whatever tells one state of the data from another."""
     lines = "".join(f"{r.folder} {r.count} {r.label}\n" for r in records)
     return {"videos": len(records), "list_sha256": hashlib.sha256(lines.encode()).hexdigest()}
 
 
-def start_cache(folder: Path, about: dict) -> None:
+def start_cache(folder: Path, metadata: dict) -> None:
     """Writes about.json, or raises DataError if the folder holds a cache of something else."""
-    if (folder / ABOUT).exists():
-        earlier = read_about(folder)
-        different = differences(earlier, about)
+    if (folder / METADATA_FILE).exists():
+        earlier = read_metadata(folder)
+        different = cache_differences(earlier, metadata)
         if different:
             raise DataError(
                 f"{folder} holds tokens of another kind, different in {', '.join(different)}: "
@@ -119,15 +128,13 @@ def start_cache(folder: Path, about: dict) -> None:
                 + "; remove that folder, or name another with --cache"
             )
         return
-    for part in PARTS:
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    # A name of its own: processes of other machines may begin at the same moment.
-    temporary = folder / f"{ABOUT}.{uuid.uuid4().hex}"
-    temporary.write_text(json.dumps(about, indent=1), encoding="utf-8")
-    temporary.replace(folder / ABOUT)
+    for subset in SUBSETS:
+        (folder / subset).mkdir(parents=True, exist_ok=True)
+    with written_whole(folder / METADATA_FILE, "w", shared=True) as file:
+        file.write(json.dumps(metadata, indent=1))
 
 
-def differences(one: dict, other: dict) -> list[str]:
+def cache_differences(one: dict, other: dict) -> list[str]:
     """In what two caches are not of the same kind.
 
     It does not matter which head was named, nor where the weights lay; and of the data only what
@@ -138,7 +145,9 @@ def differences(one: dict, other: dict) -> list[str]:
     if one["weights"]["sha256"] != other["weights"]["sha256"]:
         found.append("weights")
     data = (one["fingerprint"], other["fingerprint"])
-    return found + ["fingerprint"] * any(not same_data(*(d[part] for d in data)) for part in PARTS)
+    if not all(same_data(*(lists[subset] for lists in data)) for subset in SUBSETS):
+        found.append("fingerprint")
+    return found
 
 
 def same_data(one: dict, other: dict) -> bool:
@@ -151,25 +160,25 @@ def _short(value: object) -> str:
     return text if len(text) <= 100 else text[:100] + "..."
 
 
-def read_about(folder: Path) -> dict:
+def read_metadata(folder: Path) -> dict:
     """A cache's about.json; raises DataError if the folder holds none that can be read."""
-    path = folder / ABOUT
+    path = folder / METADATA_FILE
     if not path.is_file():
         raise DataError(
             f"no token cache {folder}: there is no {path}; make it with scripts/cache_tokens.py"
         )
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        number = about["format"]
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        number = metadata["format"]
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"cannot read {path}: {error!r}; make the cache again") from None
-    if number != FORMAT:
-        raise DataError(f"{path} is of format {number}, this code reads {FORMAT}")
-    return about
+    if number != CACHE_FORMAT:
+        raise DataError(f"{path} is of format {number}, this code reads {CACHE_FORMAT}")
+    return metadata
 
 
-def video_path(folder: Path, part: str, video: int) -> Path:
-    return folder / part / f"{video:05d}.npy"
+def video_path(folder: Path, subset: str, video: int) -> Path:
+    return folder / subset / f"{video:05d}.npy"
 
 
 def store_tokens(path: Path, tokens: np.ndarray) -> None:
@@ -178,64 +187,64 @@ def store_tokens(path: Path, tokens: np.ndarray) -> None:
         half = tokens.astype(np.float16)
     if not np.isfinite(half).all():
         raise DataError(f"{path}: the tokens reach {np.abs(tokens).max()}, beyond float16")
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
+    with written_whole(path) as file:
         np.save(file, half)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
 
 
-def count_views(about: dict, part: str, record: VideoRecord) -> tuple[int, int]:
-    """How many views of a video are kept: the part's own, and behind them a central one.
+def count_views(metadata: dict, subset: str, record: VideoRecord) -> tuple[int, int]:
+    """How many views of a video are kept: the subset's own, and after them a central one.
 
     Central is what validation sees. The single-clip test begins with it, other tests lack it.
     """
-    views = about["views"]
-    if part == "train":
+    views = metadata["views"]
+    if subset == "train":
         return views["train"], 0
-    clips = CLIP_RULES[views["clips"]](record.count, about["frames"])
+    clips = CLIP_RULES[views["clips"]](record.count, metadata["frames"])
     return len(clips) * views["crops"], int(views["clips"] != "single")
 
 
-def open_cache(folder: Path, parts: Sequence[str] = PARTS) -> TokenCache:
-    """Opens a cache and looks at all files of these parts; the other part is left empty.
+def open_cache(folder: Path, subsets: Sequence[str] = SUBSETS) -> TokenCache:
+    """Opens a cache and looks at all files of these subsets; the other subset is left empty.
 
     Raises DataError for what is no cache, or is not complete.
     """
-    about = read_about(folder)
-    empty = CachedPart([], [], np.empty(0, np.int64))
-    found = {part: empty for part in (*PARTS, "central")}
+    metadata = read_metadata(folder)
+    empty = CachedSubset([], [], np.empty(0, np.int64))
+    found = {subset: empty for subset in (*SUBSETS, "central")}
     try:
         shapes = set()
-        for part in parts:
-            records = _records(folder, about, part)
-            counts = [count_views(about, part, record) for record in records]
-            paths = [video_path(folder, part, video) for video in range(len(records))]
+        for subset in subsets:
+            records = _records(folder, metadata, subset)
+            counts = [count_views(metadata, subset, record) for record in records]
+            paths = [video_path(folder, subset, video) for video in range(len(records))]
             shapes |= _check_files(folder, paths, [sum(count) for count in counts])
-            found[part] = _part(records, paths, [slice(own) for own, _ in counts])
-            if part == "val":
+            found[subset] = _subset(records, paths, [slice(own) for own, _ in counts])
+            if subset == "val":
                 central = [slice(own, own + 1) if extra else slice(1) for own, extra in counts]
-                found["central"] = _part(records, paths, central)
+                found["central"] = _subset(records, paths, central)
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"cannot read {folder / ABOUT}: {error!r}") from None
+        raise DataError(f"cannot read {folder / METADATA_FILE}: {error!r}") from None
     if len(shapes) > 1:
         raise DataError(f"{folder} holds tokens of different shapes: {sorted(shapes)}")
-    return TokenCache(folder=folder, about=about, **found)
+    return TokenCache(folder=folder, metadata=metadata, **found)
 
 
-def _records(folder: Path, about: dict, part: str) -> list[VideoRecord]:
+def _records(folder: Path, metadata: dict, subset: str) -> list[VideoRecord]:
     return [
-        VideoRecord(name, int(count), int(label), f"{folder / ABOUT}: {part} video {number}")
-        for number, (name, count, label) in enumerate(about["records"][part], 1)
+        VideoRecord(
+            name, int(count), int(label), f"{folder / METADATA_FILE}: {subset} video {number}"
+        )
+        for number, (name, count, label) in enumerate(metadata["records"][subset], 1)
     ]
 
 
-def _part(records: list[VideoRecord], paths: list[Path], rows: list[slice]) -> CachedPart:
+def _subset(records: list[VideoRecord], paths: list[Path], rows: list[slice]) -> CachedSubset:
     labels = np.array([record.label for record in records], np.int64)
-    return CachedPart(records, VideoTokens(paths, rows), labels)
+    return CachedSubset(records, VideoTokens(paths, rows), labels)
 
 
 def _check_files(folder: Path, paths: Sequence[Path], views: Sequence[int]) -> set[tuple]:
@@ -244,7 +253,7 @@ def _check_files(folder: Path, paths: Sequence[Path], views: Sequence[int]) -> s
     if missing:
         raise DataError(
             f"{folder} is not complete: {missing} of {len(paths)} videos of '{paths[0].parent.name}"
-            "' are missing; run scripts/cache_tokens.py again with its flags, it goes on from there"
+            "' are missing; run scripts/cache_tokens.py again with its flags, it resumes there"
         )
     shapes = set()
     for path, number in zip(paths, views, strict=True):

@@ -1,4 +1,4 @@
-"""Fills a token cache: every view of every video goes once through the frozen part of a network."""
+"""Fills a token cache: every view of every video goes once through a network's frozen part."""
 
 import itertools
 import time
@@ -19,13 +19,13 @@ from datasets.sampling import CLIP_RULES, single_clip
 from datasets.sources.reader import Reader
 from engine import distributed
 from engine.data import frame_reader, normalization, training_transform
-from engine.testing.run import views
 from engine.tokens.cache import (
     count_views,
     store_tokens,
     video_path,
 )
 from models import VideoNet
+from video_transforms import views
 
 
 class RememberingReader(Reader):
@@ -76,13 +76,13 @@ class TrainingViews(Dataset):
 
 
 @dataclass
-class Caching:
+class TokenWriter:
     """A network whose tokens are to be kept, and what is measured while that is done."""
 
     model: VideoNet
     split: Split
     folder: Path
-    about: dict
+    metadata: dict
     device: torch.device
     batch_size: int
     workers: int
@@ -104,35 +104,35 @@ class Caching:
             bar.update(len(batch))
         return np.concatenate(encoded)
 
-    def views_of(self, part: str, videos: Sequence[int]) -> Iterator[Iterable[np.ndarray]]:
-        """The views of some videos of a part, uint8 (T, H, W, C) each, video by video."""
-        return self._training_views(videos) if part == "train" else self._test_views(videos)
+    def views_of(self, subset: str, videos: Sequence[int]) -> Iterator[Iterable[np.ndarray]]:
+        """The views of some videos of a subset, uint8 (T, H, W, C) each, video by video."""
+        return self._training_views(videos) if subset == "train" else self._test_views(videos)
 
     def _training_views(self, videos: Sequence[int]) -> Iterator[Iterable[np.ndarray]]:
-        spec, about = self.model.spec, self.about["views"]
+        spec, kept = self.model.spec, self.metadata["views"]
         dataset = TrainingViews(
             *(
                 self.split.train,
                 videos,
-                about["train"],
+                kept["train"],
                 frame_reader(spec, self.split, self.scaled),
             ),
             length=spec.frames,
-            transform=training_transform(spec, about["mirror"]),
-            seed=about["seed"],
+            transform=training_transform(spec, kept["mirror"]),
+            seed=kept["seed"],
         )
         for clips in self._loader(dataset):
             yield clips.numpy()
 
     def _test_views(self, videos: Sequence[int]) -> Iterator[Iterable[np.ndarray]]:
-        """The test's, and the central clip's centre behind them where it is not their first."""
-        spec, about = self.model.spec, self.about["views"]
+        """The test's, and the central clip's centre after them where it is not their first."""
+        spec, kept = self.model.spec, self.metadata["views"]
         size = spec.input.crop
-        has_central = about["clips"] != "single"
+        has_central = kept["clips"] != "single"
 
         def choose(count: int, length: int) -> list[np.ndarray]:
             central = single_clip(count, length) if has_central else []
-            return [*CLIP_RULES[about["clips"]](count, length), *central]
+            return [*CLIP_RULES[kept["clips"]](count, length), *central]
 
         records = [self.split.val[video] for video in videos]
         reader = frame_reader(spec, self.split, self.scaled)
@@ -144,8 +144,8 @@ class Caching:
             images, clips = images.numpy(), [clip.numpy() for clip in indices]
             number = len(clips) - has_central
             yield itertools.chain(
-                views(images, clips[:number], size, about["crops"] > 1, about["mirror"]),
-                views(images, clips[number:], size, False, about["mirror"]),
+                views(images, clips[:number], size, kept["crops"] > 1, kept["mirror"]),
+                views(images, clips[number:], size, False, kept["mirror"]),
             )
 
     def _loader(self, dataset: Dataset) -> DataLoader:
@@ -156,10 +156,12 @@ class Caching:
         )
 
     def run(self, todo: dict[str, list[int]]) -> None:
-        """Encodes and stores the videos `todo` of each part."""
+        """Encodes and stores the videos `todo` of each subset."""
         clips = {
-            (part, video): sum(count_views(self.about, part, getattr(self.split, part)[video]))
-            for part, videos in todo.items()
+            (subset, video): sum(
+                count_views(self.metadata, subset, getattr(self.split, subset)[video])
+            )
+            for subset, videos in todo.items()
             for video in videos
         }
         silent = None if distributed.is_main() else True  # None: where there is no terminal
@@ -167,8 +169,8 @@ class Caching:
         with tqdm(
             total=sum(clips.values()), desc=name, unit="clip", dynamic_ncols=True, disable=silent
         ) as bar:
-            for part, videos in todo.items():
-                for video, shown in zip(videos, self.views_of(part, videos), strict=True):
+            for subset, videos in todo.items():
+                for video, shown in zip(videos, self.views_of(subset, videos), strict=True):
                     tokens = self.encode(shown, bar)
-                    assert len(tokens) == clips[part, video]
-                    store_tokens(video_path(self.folder, part, video), tokens)
+                    assert len(tokens) == clips[subset, video]
+                    store_tokens(video_path(self.folder, subset, video), tokens)

@@ -1,48 +1,46 @@
-"""Arguments -> a cache and the network that fills it; how a cache's videos are shared out."""
+"""A token cache from its flags: the network that makes it, and which process has which videos."""
 
-import argparse
 import time
 from pathlib import Path
 
 import torch
 
 from datasets import Split
-from datasets.fingerprint import fingerprint as data_fingerprint
-from datasets.prepare.collect import Shard
+from datasets.fingerprint import fingerprint
 from engine import UsageError, distributed
 from engine.checkpoint import load_checkpoint
-from engine.data import choose_flip, flow_bound, open_split
+from engine.config import CacheConfig
+from engine.data import SUBSETS, choose_flip, flow_bound, open_split
 from engine.distributed import choose_device
 from engine.files import resolve
 from engine.tokens.cache import (
-    FORMAT,
-    PARTS,
+    CACHE_FORMAT,
     cache_name,
     default_folder,
     encoder_entries,
     encoder_hash,
-    fingerprint,
+    list_digest,
     start_cache,
     video_path,
 )
-from engine.tokens.encode import Caching
+from engine.tokens.encode import TokenWriter
 from engine.weights.choose import NO_WEIGHTS, find_weights, how_to_get, load_weights
 from engine.weights.sources import sources_for
 from models import ArchSpec, VideoNet, create_model, get_arch
 from video_transforms import NO_FLIP, PLAIN
 
 
-def prepare_caching(args: argparse.Namespace) -> Caching:
+def prepare_writer(config: CacheConfig) -> TokenWriter:
     """Checks everything that the arguments name and builds it; writes about.json."""
-    spec = get_arch(args.arch)
-    device = choose_device(args.device)
-    split = open_split(args, spec, PARTS)
-    torch.manual_seed(args.seed)
+    spec = get_arch(config.arch)
+    device = choose_device(config.data.device)
+    split = open_split(config.data, spec)
+    torch.manual_seed(config.seed)
     model = create_model(spec.name, len(split.class_names))
-    path, flip = _load(args, model, split)
-    crops = (5 if flip == NO_FLIP else 10) if args.ten_crop else 1
-    about = {
-        "format": FORMAT,
+    path, flip = _load(config, model, split)
+    crops = (5 if flip == NO_FLIP else 10) if config.ten_crop else 1
+    metadata = {
+        "format": CACHE_FORMAT,
         "tokens": cache_name(spec),
         "arch": spec.name,
         "frames": spec.frames,
@@ -51,41 +49,44 @@ def prepare_caching(args: argparse.Namespace) -> Caching:
         "class_names": split.class_names,
         "weights": {"path": path and str(path), "sha256": encoder_hash(model)},
         "views": {
-            "train": args.views,
-            "seed": args.seed,
-            "clips": args.clips,
+            "train": config.views,
+            "seed": config.seed,
+            "clips": config.clips,
             "crops": crops,
             "mirror": flip,
         },
         "flow_bound": flow_bound(split),
-        "data": data_fingerprint(split) | {"scaled_decoding": args.scaled_decoding},
-        "fingerprint": {part: fingerprint(getattr(split, part)) for part in PARTS},
+        "data": fingerprint(split) | {"scaled_decoding": config.data.scaled_decoding},
+        "fingerprint": {subset: list_digest(getattr(split, subset)) for subset in SUBSETS},
         "records": {
-            part: [[r.folder, r.count, r.label] for r in getattr(split, part)] for part in PARTS
+            subset: [[r.folder, r.count, r.label] for r in getattr(split, subset)]
+            for subset in SUBSETS
         },
     }
-    folder = resolve(args.cache, default_folder(spec, split.dataset, split.number))
+    folder = resolve(config.cache, default_folder(spec, split.dataset, split.number))
     if distributed.is_main():
-        start_cache(folder, about)
+        start_cache(folder, metadata)
     distributed.wait_for_all()
-    batch_size = args.batch_size or (10 if device.type == "cuda" else 2)
+    batch_size = config.batch_size or (10 if device.type == "cuda" else 2)
     model = model.to(device).eval()
-    scaled = args.scaled_decoding
-    return Caching(model, split, folder, about, device, batch_size, args.workers, scaled)
+    scaled = config.data.scaled_decoding
+    return TokenWriter(
+        model, split, folder, metadata, device, batch_size, config.data.workers, scaled
+    )
 
 
-def _load(args: argparse.Namespace, model: VideoNet, split: Split) -> tuple[Path | None, str]:
-    """Fills the network; returns the file, and how training mirrors clips.
+def _load(config: CacheConfig, model: VideoNet, split: Split) -> tuple[Path | None, str]:
+    """Fills the network; returns the file, and how training flips clips.
 
     Raises UsageError where something that is to be frozen would be new.
     """
-    if args.checkpoint is not None:
-        path = resolve(args.checkpoint, "")
+    if config.checkpoint is not None:
+        path = resolve(config.checkpoint, "")
         content = load_checkpoint(path, model.spec, model, split.class_names)
-        if args.flip is None:
+        if config.flip is None:
             return path, content.get("mirror", PLAIN)
-        return path, choose_flip(args.flip, split)
-    path = find_weights(model.spec, args.weights, resolve(None, "weights"))
+        return path, choose_flip(config.flip, split)
+    path = find_weights(model.spec, config.weights, resolve(None, "weights"))
     is_new = model.spec.reduction is not None
     if path is not None:
         report = load_weights(model, path)
@@ -94,18 +95,18 @@ def _load(args: argparse.Namespace, model: VideoNet, split: Split) -> tuple[Path
     if is_new:
         raise UsageError(
             f"the {model.spec.reduction} block of {model.spec.name} is new: published weights do "
-            "not hold it, and behind a cache it cannot learn. Give a trained network by "
+            "not hold it, and on a cache it cannot learn. Give a trained network by "
             "--checkpoint, or cache an architecture without FRAB or FRMB"
         )
     if path is None:
-        _check_that_none_is_meant(args, model.spec)
-    return path, choose_flip(args.flip, split)
+        _check_that_none_is_meant(config, model.spec)
+    return path, choose_flip(config.flip, split)
 
 
-def _check_that_none_is_meant(args: argparse.Namespace, spec: ArchSpec) -> None:
+def _check_that_none_is_meant(config: CacheConfig, spec: ArchSpec) -> None:
     """Hours go into a cache: raises UsageError where weights are missing and not refused."""
-    if args.weights == NO_WEIGHTS:
-        print(f"no weights: these are tokens of a random network, of --seed {args.seed}")
+    if config.weights == NO_WEIGHTS:
+        print(f"no weights: these are tokens of a random network, of --seed {config.seed}")
         return
     folder = resolve(None, "weights")
     ways = [how_to_get(source, folder) for source in sources_for(spec)]
@@ -115,25 +116,25 @@ def _check_that_none_is_meant(args: argparse.Namespace, spec: ArchSpec) -> None:
     )
 
 
-def fill_cache(args: argparse.Namespace, shard: Shard) -> int:
-    """Caches this process's videos of a shard, and says how fast."""
-    caching = prepare_caching(args)
+def fill_cache(config: CacheConfig) -> int:
+    """Caches this process's videos of its shard, and says how fast."""
+    writer = prepare_writer(config)
     todo, there = {}, 0
-    for part in PARTS if args.part == "both" else (args.part,):
-        share = shard.of(range(len(getattr(caching.split, part))))
-        missing = [v for v in share if not video_path(caching.folder, part, v).exists()]
+    for subset in SUBSETS if config.part == "both" else (config.part,):
+        share = config.shard.of(range(len(getattr(writer.split, subset))))
+        missing = [v for v in share if not video_path(writer.folder, subset, v).exists()]
         missing = distributed.gather(missing)[0]  # while others begin to write
-        todo[part] = missing[distributed.rank() :: distributed.world_size()]
+        todo[subset] = missing[distributed.rank() :: distributed.world_size()]
         there += len(share) - len(missing)
     if there:
         print(f"{there} videos are there already")
     start = time.perf_counter()
-    caching.run(todo)
+    writer.run(todo)
     total = time.perf_counter() - start
     videos, clips, forward, total = distributed.sum_over_processes(
-        [sum(map(len, todo.values())), caching.clips, caching.forward_seconds, total]
+        [sum(map(len, todo.values())), writer.clips, writer.forward_seconds, total]
     )
-    print(f"{caching.folder}: {videos:.0f} videos, {clips:.0f} clips")
+    print(f"{writer.folder}: {videos:.0f} videos, {clips:.0f} clips")
     if clips:
         processes = distributed.world_size()
         print(

@@ -1,23 +1,196 @@
-"""What a training needs, built from its flags."""
+"""What a training needs, built from its flags: data (clips or tokens), the network, its state."""
 
-import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
-from engine import UsageError
-from models import VideoNet
-from models.finetuning import drop_tokens, recompute_activations
+from datasets import Split
+from datasets.clips import ClipDataset
+from datasets.fingerprint import describe, fingerprint
+from datasets.samplers import TrainingBatches, ValidationBatches
+from engine import UsageError, distributed
+from engine.config import Recipe, TrainingConfig
+from engine.data import (
+    check_before_training,
+    choose_flip,
+    flow_bound,
+    frame_reader,
+    normalization,
+    open_split,
+    training_transform,
+)
+from engine.files import resolve
+from engine.tokens.dataset import (
+    TokenDataset,
+    cached_weights,
+    find_cache,
+    open_cached_split,
+    start_at_tokens,
+)
+from engine.training.log import remedies
+from engine.training.signals import ignore_in_worker
+from engine.training.state import MakeOptimizer, TrainingState
+from engine.weights.choose import start_from_weights
+from models import ArchSpec, VideoNet, create_model
+from models.finetuning import drop_tokens, freeze, parameter_groups, recompute_activations
+from video_transforms import CenterCrop
 
 
-def prepare_model(model: VideoNet, args: argparse.Namespace, device: torch.device) -> VideoNet:
-    """The network as the flags want it trained; raises UsageError for what it does not have."""
-    if args.drop_tokens is not None:
-        drop_tokens(model, args.drop_tokens)
-    if args.activation_checkpointing:
+@dataclass(frozen=True)
+class TrainingData:
+    """What a training reads, whatever it comes from.
+
+    Attributes:
+        train, val: loaders of (batch, labels): uint8 clips (N, S, T, H, W, C) or float16 tokens
+            (N, 1, ...), and int64 (N,).
+        prepare: a batch without its segments, on the device -> what the network takes.
+        attach: (network, whether it is new) -> makes it start from what is read here.
+        weights: what `--weights` says, or which file these data ask for.
+        metadata: what a checkpoint says about its data.
+        remedies: what would make loading faster.
+    """
+
+    spec: ArchSpec
+    split: Split
+    train: DataLoader
+    val: DataLoader
+    prepare: Callable[[Tensor], Tensor]
+    attach: Callable[[VideoNet, bool], None]
+    weights: str
+    metadata: dict
+    remedies: list[str]
+
+
+def build_data(config: TrainingConfig, spec: ArchSpec, device: torch.device) -> TrainingData:
+    """Checks and opens what the flags name: a token cache, or frames, packs or videos."""
+    build = _clip_data if config.cache is None else _token_data
+    return build(config, spec, device)
+
+
+def _clip_data(config: TrainingConfig, spec: ArchSpec, device: torch.device) -> TrainingData:
+    if not config.skip_doctor:
+        check_before_training(config.data, spec)
+    split = open_split(config.data, spec)
+    data = fingerprint(split)
+    print(describe(data))
+    reader = frame_reader(spec, split, config.data.scaled_decoding)
+    flip = choose_flip(config.flip, split)
+    dataset = partial(
+        ClipDataset,
+        reader=reader,
+        length=spec.frames,
+        segments=config.recipe.num_seg,
+        seed=config.seed,
+    )
+    max_bad = config.max_bad if config.on_bad_sample == "skip" else None
+    augment = training_transform(spec, flip)
+    train = dataset(split.train, transform=augment, training=True, max_bad=max_bad)
+    # A test replaces nothing.
+    val_bad = None if config.evaluate else max_bad
+    crop = CenterCrop(spec.input.crop)
+    val = dataset(split.val, transform=crop, training=False, max_bad=val_bad)
+    return TrainingData(
+        spec=spec,
+        split=split,
+        **_loaders(train, val, config, device, config.data.workers),
+        prepare=normalization(spec),
+        attach=lambda model, is_new: None,
+        weights=config.weights,
+        metadata=_metadata(split, flow_bound(split), flip, data),
+        remedies=remedies(split, spec, config.data.workers, config.data.scaled_decoding),
+    )
+
+
+def _token_data(config: TrainingConfig, spec: ArchSpec, device: torch.device) -> TrainingData:
+    cache = find_cache(config.cache, config.data, spec)
+    split = open_cached_split(config.data, spec, cache)
+    print(f"tokens: {cache.folder}")
+    data = {k: v for k, v in cache.metadata["data"].items() if k != "scaled_decoding"}
+    flip, bound = cache.metadata["views"]["mirror"], cache.metadata["flow_bound"]
+    train = TokenDataset(cache.train, training=True, seed=config.seed)
+    val = TokenDataset(cache.central, training=False)
+    return TrainingData(
+        spec=spec,
+        split=split,
+        # Reading a view takes less time than sending it from one process to another.
+        **_loaders(train, val, config, device, workers=0),
+        prepare=Tensor.float,  # the cache's are half precision
+        attach=partial(start_at_tokens, cache=cache),
+        weights=cached_weights(config.weights, cache),
+        metadata=_metadata(split, bound, flip, data),
+        remedies=[],
+    )
+
+
+def _metadata(split: Split, bound: float | None, flip: str, data: dict) -> dict:
+    return {
+        "dataset": split.dataset,
+        "split": split.number,
+        "class_names": split.class_names,
+        "flow_bound": bound,
+        "mirror": flip,
+        "fingerprint": data,
+    }
+
+
+def _loaders(
+    train: Dataset, val: Dataset, config: TrainingConfig, device: torch.device, workers: int
+) -> dict[str, DataLoader]:
+    place = (distributed.rank(), distributed.world_size())
+    size = config.recipe.batch_size
+    batches = {
+        "train": (train, TrainingBatches(len(train), size, config.seed, *place)),
+        "val": (val, ValidationBatches(len(val), size, *place)),
+    }
+    return {
+        name: DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            num_workers=workers,
+            pin_memory=device.type == "cuda",
+            persistent_workers=workers > 0,
+            worker_init_fn=ignore_in_worker,
+            generator=torch.Generator(),  # leaves the training's random numbers alone
+        )
+        for name, (dataset, sampler) in batches.items()
+    }
+
+
+def build_model(config: TrainingConfig, data: TrainingData, device: torch.device) -> VideoNet:
+    """The network on its device: with pretrained weights if it is new, as the recipe wants it."""
+    model = create_model(data.spec.name, len(data.split.class_names))
+    if config.is_new:  # else a checkpoint brings all weights
+        print(start_from_weights(model, data.weights, resolve(None, "weights")))
+    model = prepare_model(model.to(device), config.recipe, device)
+    data.attach(model, config.is_new)
+    return model
+
+
+def prepare_model(model: VideoNet, recipe: Recipe, device: torch.device) -> VideoNet:
+    """The network as the recipe wants it trained; raises UsageError for what it does not have."""
+    if recipe.drop_tokens is not None:
+        drop_tokens(model, recipe.drop_tokens)
+    if recipe.activation_checkpointing:
         recompute_activations(model)
-    if args.sync_bn:
+    if recipe.sync_bn:
         if device.type != "cuda":
             raise UsageError("--sync-bn computes on GPUs alone; on a CPU use --freeze-bn")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return model
+
+
+def build_state(
+    config: TrainingConfig, model: VideoNet, make_optimizer: MakeOptimizer
+) -> TrainingState:
+    """The network with its optimizer, schedule and all that changes with it."""
+    recipe = config.recipe
+    frozen = freeze(model, recipe.freeze_backbone, recipe.freeze_bn)
+    parameters = parameter_groups(model, recipe.lr, recipe.layer_decay)
+    optimizer = make_optimizer(parameters, recipe.lr, recipe.momentum, recipe.weight_decay)
+    state = TrainingState(model, optimizer, recipe, frozen)
+    state.epoch, state.steps_left = config.start_epoch or 0, config.max_steps
+    return state

@@ -1,47 +1,154 @@
-"""Which checkpoints a run keeps: the last, the best, the newest epochs; and a full disk."""
+"""When a run saves, and what it keeps: the last, the best, the newest epochs; and a full disk."""
 
 import copy
 import os
+import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
-from engine.checkpoint import BEST, BEST_AVERAGE, LAST
-from engine.files import read_file, save_atomically
+from datasets.samplers import TrainingBatches
+from engine import distributed
+from engine.checkpoint import BEST, BEST_AVERAGE, LAST, load_checkpoint, make_checkpoint
+from engine.config import TrainingConfig
+from engine.data import SUBSETS, warn_of_other_data
+from engine.files import read_file, resolve, save_atomically
+from engine.metrics import EpochStats
+from engine.training.build import TrainingData
+from engine.training.log import LOG_FILE
+from engine.training.signals import Interrupted, Signals, continuing_command
+from engine.training.state import StepState, TrainingState, changed_flags, random_states
 
 EPOCH_FILE = "epoch_{:04d}.pth.tar"
 
 
-class Saver:
+class CheckpointManager:
     """Writes a run's checkpoints. A write that fails is reported, and tried again at the next.
 
     Args:
         folder: the run's.
-        keep: how many of the newest epochs' checkpoints stay, beside the last and the best.
+        signals: what may ask for a checkpoint at any moment.
     """
 
-    def __init__(self, folder: Path, keep: int):
-        self.folder, self.keep = folder, keep
+    def __init__(
+        self,
+        folder: Path,
+        config: TrainingConfig,
+        data: TrainingData,
+        state: TrainingState,
+        signals: Signals,
+    ):
+        self.folder, self.config, self.data = folder, config, data
+        self.state, self.signals = state, signals
         self.unsaved: dict[str, dict] = {}  # name -> content that is still to be written
+        self.last_step: StepState | None = None
+        self.exit_code = 0
 
-    def keep_newer_last(self, path: Path, epoch: int) -> None:
-        """Going on from `path` would write over `last`; one of a later epoch is renamed."""
-        last = self.folder / LAST
-        if path == last or not last.exists() or read_file(last).get("epoch", 0) <= epoch:
+    def __enter__(self) -> "CheckpointManager":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> bool:
+        """Ends a training that a signal or a death cut short, and says how to continue it.
+
+        A signal's state is saved already; after the death of a loader process, or of another
+        process, that of the last optimizer step is saved now. Other errors are raised.
+        """
+        if isinstance(error, Interrupted):
+            self.exit_code, can_continue = error.code, True
+        elif isinstance(error, RuntimeError) and self._is_a_death(error):
+            self.save_last_step()
+            self.exit_code, can_continue = 1, (self.folder / LAST).exists()
+        else:
+            return False
+        if can_continue and distributed.is_main():
+            print(f"continue with: {continuing_command(sys.argv)}", flush=True)
+        return True
+
+    @staticmethod
+    def _is_a_death(error: RuntimeError) -> bool:
+        """Whether a process that this one needs has ended; torch tells by the message alone."""
+        if "DataLoader worker" in str(error):
+            distributed.report_error(f"a loader process died: {error}")
+        elif distributed.lost_a_process(error):
+            distributed.report_error("another process has ended, so this one does")
+        else:
+            return False
+        return True
+
+    def resume(self, path: Path) -> None:
+        """Continues from a checkpoint; a file of the reference implementation serves as well."""
+        state, data = self.state, self.data
+        content = load_checkpoint(path, data.spec, state.model, data.split.class_names)
+        warn_of_other_data(content, data.metadata["fingerprint"], path, SUBSETS)
+        state.restore(path, content, self.config.recipe)
+        distributed.wait_for_all()  # everyone has read, now files may be renamed
+        if distributed.is_main():
+            self._keep_newer_last(path)
+        inside = ""
+        if state.interrupted:
+            inside = f" and {state.interrupted['result'].get('steps', 0)} steps of the next"
+        print(f"continuing from {path}: {state.epoch} epochs done{inside}")
+        for difference in changed_flags(content, self.config.recipe):
+            print(f"note: {difference}")
+        if content.get("seed", self.config.seed) != self.config.seed:
+            print(f"warning: it was begun with --seed {content['seed']}, not {self.config.seed}")
+        distributed.wait_for_all()
+
+    def begin_epoch(self) -> EpochStats:
+        """Sets order, crops and random numbers; returns the sums of what is already done."""
+        self.data.train.dataset.set_epoch(self.state.epoch)
+        stats = self.state.begin_epoch(self.data.train.batch_sampler, self.config.seed)
+        if self.last_step is not None:  # before a first step there is nothing new to save
+            self.last_step = StepState(self.state.model, stats)
+        return stats
+
+    def after_step(self, stats: EpochStats) -> None:
+        """To be called after each optimizer step: saves if it is time, or a signal asks for it."""
+        self.signals.notice_dead_workers_at_the_next_batch()
+        self.last_step = StepState(self.state.model, stats)
+        if self.config.save_steps and stats.steps % self.config.save_steps == 0:
+            self._save_within_epoch(stats)
+        self.answer_signals(stats)
+
+    def after_validation_batch(self, train: EpochStats, number: int) -> None:
+        """Answers signals for as long as all processes have batches; `number` from 1."""
+        if number <= self.data.val.batch_sampler.common:
+            self.answer_signals(train)
+
+    def answer_signals(self, stats: EpochStats) -> None:
+        """Saves if a signal to any process asked for it, and raises Interrupted if to end."""
+        self.signals.agree()
+        if not self.signals.save and self.signals.exit_code is None:
             return
-        kept = last.with_name(f"last.before-{time.strftime('%Y%m%d-%H%M%S')}.pth.tar")
-        last.rename(kept)
-        print(f"{LAST} was of a later epoch; it is kept as {kept.name}")
+        self.signals.save = False
+        saved = self._save_within_epoch(stats)
+        print(f"{'saved' if saved else 'NOT saved'}: {self.folder / LAST}", flush=True)
+        if self.signals.exit_code is not None:
+            raise Interrupted(self.signals.exit_code)
 
-    def save_last(self, content: dict) -> bool:
-        """Writes `last`; returns whether it could."""
-        return self._write(content, LAST)
+    def save_last_step(self) -> None:
+        """Saves the state after the last optimizer step, when the batches since then are lost."""
+        if self.last_step is None or not distributed.is_main():
+            return
+        self.last_step.restore(self.state.model)
+        others = [None] * (distributed.world_size() - 1)
+        states = [self.last_step.random_states, *others]
+        self._write(self._content(self.last_step.stats, states), LAST)
 
-    def save_epoch(self, content: dict, is_best: bool, is_best_average: bool = False) -> None:
-        """Writes what belongs to the end of an epoch.
+    def save_epoch(self, val: EpochStats, ema: EpochStats | None) -> None:
+        """Writes what belongs to the end of an epoch, if it is time or the best so far.
 
         The best go first: killed before the last, the epoch's end is run again from the checkpoint
         before it and found best again. The best average is a checkpoint with its weights.
         """
+        is_best, is_best_average = self.state.note_best(val, ema)
+        epoch, last = self.state.epoch, self.config.recipe.epochs
+        is_time = epoch % self.config.save_freq == 0 or epoch == last or self.state.steps_left == 0
+        if not (is_best or is_best_average or is_time):
+            return
+        content = self._content(None, distributed.gather(random_states()))
+        if not distributed.is_main():
+            return
         if is_best:
             self.unsaved[BEST] = content
         if is_best_average:
@@ -51,12 +158,38 @@ class Saver:
             if self._write(unsaved, name):
                 del self.unsaved[name]
             else:
-                self.unsaved[name] = copy.deepcopy(unsaved)  # training goes on
-        if self.save_last(content) and self.keep:
+                self.unsaved[name] = copy.deepcopy(unsaved)  # the weights go on changing
+        if self._write(content, LAST) and self.config.keep:
             try:
                 self._keep(content["epoch"])
             except OSError as error:
                 print(f"warning: epoch {content['epoch']} cannot be kept ({error})", flush=True)
+
+    def _save_within_epoch(self, stats: EpochStats) -> bool:
+        content = self._content(stats, distributed.gather(random_states()))
+        return self._write(content, LAST) if distributed.is_main() else True
+
+    def _content(self, stats: EpochStats | None, states: list) -> dict:
+        """A checkpoint's content; `stats` within an epoch, None after it."""
+        state, progress = self.state, None
+        if stats is not None:
+            batches: TrainingBatches = self.data.train.batch_sampler
+            progress = {"result": asdict(stats), "permutation": batches.permutation}
+        return make_checkpoint(
+            self.data.spec,
+            state.model,
+            state.optimizer,
+            state.schedule.state_dict(),
+            state.epoch,
+            **state.best,
+            metadata=self.data.metadata,
+        ) | {
+            "learner": state.learner_dict(),
+            "progress": progress,
+            "random_states": states,
+            "seed": self.config.seed,
+            "flags": asdict(self.config.recipe),
+        }
 
     def _write(self, content: dict, name: str) -> bool:
         try:
@@ -76,5 +209,45 @@ class Saver:
         kept.unlink(missing_ok=True)
         os.link(self.folder / LAST, kept)
         kept_files = self.folder.glob("epoch_*.pth.tar")
-        for path in sorted(kept_files, key=lambda p: p.stat().st_mtime_ns)[: -self.keep]:
+        for path in sorted(kept_files, key=lambda p: p.stat().st_mtime_ns)[: -self.config.keep]:
             path.unlink()
+
+    def _keep_newer_last(self, path: Path) -> None:
+        """A run resumed from `path` would write over `last`; one of a later epoch is renamed."""
+        last = self.folder / LAST
+        if path == last or not last.exists():
+            return
+        if read_file(last).get("epoch", 0) > self.state.epoch:
+            kept = last.with_name(f"last.before-{time.strftime('%Y%m%d-%H%M%S')}.pth.tar")
+            last.rename(kept)
+            print(f"{LAST} was of a later epoch; it is kept as {kept.name}")
+
+
+def choose_checkpoint(config: TrainingConfig, folder: Path) -> Path | None:
+    """What to continue from or evaluate, None to begin.
+
+    `-c last` begins a run that has no checkpoint yet, so that one command serves for the first
+    start and all later ones. Processes that torchrun started again resume, whatever the flags say.
+    """
+    choice = config.resume
+    if config.evaluate:
+        choice = choice or "best"
+    elif distributed.was_restarted() and (folder / LAST).exists():
+        choice = "last"
+    elif choice == "last" and not any(folder.glob("*.pth.tar")):
+        print(f"no checkpoint in {folder} yet: the training begins")
+        return None
+    if choice is None:
+        return None
+    names = {"best": BEST, "last": LAST}
+    return folder / names[choice] if choice in names else resolve(Path(choice), "")
+
+
+def set_aside(folder: Path) -> None:
+    """A new training never writes over an earlier one: that is renamed."""
+    if distributed.is_main() and ((folder / LAST).exists() or (folder / LOG_FILE).exists()):
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        earlier = folder.with_name(f"{folder.name}.before-{stamp}")
+        folder.rename(earlier)
+        print(f"an earlier run was there; it is kept as {earlier}")
+    distributed.wait_for_all()

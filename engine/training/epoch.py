@@ -1,7 +1,7 @@
-"""One pass over a loader: training with accumulated gradients, or validation."""
+"""One pass over the data: training (clips -> logits -> loss -> step), or validation."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 
 import torch
@@ -10,108 +10,192 @@ from torch import Tensor, nn
 
 from datasets.clips import IGNORED
 from engine import distributed
-from engine.learner import Learner, NonFiniteLoss
-from engine.metrics import PassResult
-from engine.report import Progress
+from engine.config import Recipe
+from engine.metrics import EpochStats
+from engine.training.log import Progress
+from engine.training.state import TrainingState
 
+AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 Batch = tuple[Tensor, Tensor]  # uint8 clips (N, S, T, H, W, C), labels (N,)
+Prepare = Callable[[Tensor], Tensor]  # clips (N * S, T, H, W, C) -> the network's input
 
 
-def timed_batches(loader: Iterable[Batch], result: PassResult) -> Iterator[Batch]:
-    """The loader's batches; books the time until each arrives, and the time it is used."""
-    mark = time.perf_counter()
-    for batch in loader:
-        arrived = time.perf_counter()
-        result.loading += arrived - mark
-        yield batch
-        mark = time.perf_counter()
-        result.computing += mark - arrived
+class NonFiniteLoss(ValueError):
+    """The loss became infinite or not a number."""
 
 
 def train_one_epoch(
-    learner: Learner,
+    state: TrainingState,
     loader: Iterable[Batch],
+    prepare: Prepare,
+    recipe: Recipe,
     progress: Progress,
-    max_steps: int | None = None,
-    result: PassResult | None = None,
-    after_step: Callable[[PassResult], None] = lambda result: None,
-) -> PassResult:
-    """Trains on each batch of the loader once, stepping every `learner.iter_size` batches.
+    stats: EpochStats | None = None,
+    after_step: Sequence[Callable[[EpochStats], None]] = (),
+) -> EpochStats:
+    """Trains on each batch of the loader once, stepping every `recipe.iter_size` batches.
 
-    The last, incomplete group also steps and weighs by its size. An epoch that is taken up again
-    brings the `result` it had; it counts the videos of all processes. `after_step` is called
-    after each optimizer step, when no gradient is pending.
+    The last, incomplete group also steps and weighs by its size. A resumed epoch brings the `stats`
+    it had; they count the videos of all processes. `after_step` are called after each optimizer
+    step, when no gradient is pending. The epoch ends early when `state.steps_left` is 0.
     Raises NonFiniteLoss before a bad gradient reaches the weights.
     """
-    learner.train_mode()
-    learner.optimizer.zero_grad()
-    result = PassResult() if result is None else result
-    last_step = None if max_steps is None else result.steps + max_steps
-    fresh = PassResult()  # of this process, since the last step
-    batches = timed_batches(progress.over(loader, result), fresh)
+    state.train_mode()
+    state.optimizer.zero_grad()
+    stats = EpochStats() if stats is None else stats
+    fresh = EpochStats()  # of this process, since the last step
+    batches = timed_batches(progress.over(loader, stats), fresh)
     for number, (clips, labels) in enumerate(batches, 1):
-        labels = labels.to(learner.device, non_blocking=True)
-        is_last = number % learner.iter_size == 0 or number == len(loader)
+        labels = labels.to(state.device, non_blocking=True)
+        is_last = number % recipe.iter_size == 0 or number == len(loader)
         try:
-            logits, loss = learner.accumulate(clips, labels, is_last)
+            logits, loss = accumulate(state, clips, labels, prepare, recipe, is_last)
         except NonFiniteLoss as error:
             raise NonFiniteLoss(
-                f"{progress.title}: {error} at step {result.steps + 1}; "
+                f"{progress.title}: {error} at step {stats.steps + 1}; "
                 "try a lower --lr, from the beginning or with -c from the best model"
             ) from None
-        count(fresh, logits, labels, loss, clips.shape[1])
+        count_batch(fresh, logits, labels, loss, clips.shape[1])
         if is_last:
-            learner.step()
-            result.steps += 1
-            pool(result, fresh)
-            after_step(result)
-            if result.steps == last_step:
+            take_step(state, recipe)
+            stats.steps += 1
+            pool(stats, fresh)
+            if state.steps_left is not None:
+                state.steps_left -= 1
+            for call in after_step:
+                call(stats)
+            if state.steps_left == 0:
                 break
-    pool(result, fresh)
-    return result
+    pool(stats, fresh)
+    return stats
+
+
+def accumulate(
+    state: TrainingState,
+    clips: Tensor,
+    labels: Tensor,
+    prepare: Prepare,
+    recipe: Recipe,
+    is_last: bool,
+) -> tuple[Tensor, float]:
+    """Adds a batch's gradient; `is_last` before a step.
+
+    Takes uint8 clips (N, S, T, H, W, C) and labels (N,), IGNORED for padding. Each video weighs one
+    part in batch_size * iter_size * processes, in an incomplete batch too. Returns the logits
+    (N, classes) and the loss summed over the videos, nats.
+    Raises NonFiniteLoss before a bad gradient is made.
+    """
+    inputs, segments = network_input(clips, prepare, state.device), clips.shape[1]
+    targets = [(1.0, labels)]
+    if recipe.mixup:  # arXiv 1710.09412
+        inputs, targets = mix(inputs, labels, segments, recipe.mixup)
+    with distributed.gradient_sync(state.network, is_last):
+        logits = video_logits(state.network, inputs, segments, recipe.amp)
+        smoothing = recipe.label_smoothing  # arXiv 1512.00567
+        loss = sum(
+            weight * F.cross_entropy(logits, target, reduction="sum", label_smoothing=smoothing)
+            for weight, target in targets
+        )
+        value = loss.item()
+        if not torch.isfinite(loss):
+            raise NonFiniteLoss(f"the loss is {value}")
+        state.scaler.scale(loss / (recipe.batch_size * recipe.iter_size)).backward()
+    return logits.detach(), value
+
+
+def take_step(state: TrainingState, recipe: Recipe) -> None:
+    """Changes the weights by the accumulated gradient, and forgets it."""
+    if recipe.clip_grad is not None:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_grad)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad()
+    if state.average is not None:
+        state.average.update_parameters(state.model)
+
+
+def network_input(clips: Tensor, prepare: Prepare, device: torch.device) -> Tensor:
+    """uint8 clips (N, S, T, H, W, C) -> the network's input (N * S, C, T, H, W)."""
+    return prepare(clips.to(device, non_blocking=True).flatten(0, 1))
+
+
+def mix(
+    inputs: Tensor, labels: Tensor, segments: int, alpha: float
+) -> tuple[Tensor, list[tuple[float, Tensor]]]:
+    """Each video's input mixed with another's, and both labels with their weights."""
+    share = torch.distributions.Beta(alpha, alpha).sample().item()
+    share = max(share, 1 - share)  # a video's own label stays the larger one
+    other = torch.randperm(len(labels), device=labels.device)
+    videos = inputs.unflatten(0, (-1, segments))
+    mixed = (share * videos + (1 - share) * videos[other]).flatten(0, 1)
+    return mixed, [(share, labels), (1 - share, labels[other])]
+
+
+def video_logits(network: nn.Module, inputs: Tensor, segments: int, amp: str) -> Tensor:
+    """Inputs (N * segments, ...) -> float32 (N, classes), the mean over a video's segments."""
+    dtype = AMP_TYPES[amp]
+    with torch.autocast(inputs.device.type, dtype, enabled=dtype is not None):
+        logits = network(inputs)
+    return logits.float().unflatten(0, (-1, segments)).mean(dim=1)
 
 
 @torch.inference_mode()
 def validate(
-    learner: Learner,
     model: nn.Module,
     loader: Iterable[Batch],
+    prepare: Prepare,
     progress: Progress,
+    amp: str = "off",
     after_batch: Callable[[int], None] = lambda number: None,
-) -> PassResult:
+) -> EpochStats:
     """Loss and accuracies over all processes' batches, in evaluation mode.
 
-    `model` is the learner's network or its average; `after_batch` gets the batches done, from 1.
+    `model` is the network or its average; `after_batch` gets the batches done, from 1.
     """
     model.eval()
-    result, own = PassResult(), PassResult()
+    device = next(model.parameters()).device
+    stats, own = EpochStats(), EpochStats()
     batches = timed_batches(progress.over(loader, own), own)
     for number, (clips, labels) in enumerate(batches, 1):
-        labels = labels.to(learner.device, non_blocking=True)
-        logits = learner.logits(model, learner.inputs(clips), clips.shape[1])
+        labels = labels.to(device, non_blocking=True)
+        logits = video_logits(model, network_input(clips, prepare, device), clips.shape[1], amp)
         loss = F.cross_entropy(logits, labels, reduction="sum").item()
-        count(own, logits, labels, loss, clips.shape[1])
+        count_batch(own, logits, labels, loss, clips.shape[1])
         after_batch(number)
-    pool(result, own)
-    return result
+    pool(stats, own)
+    return stats
 
 
-def count(result: PassResult, logits: Tensor, labels: Tensor, loss: float, segments: int) -> None:
-    """Books a batch, without its padding: logits (N, classes), labels (N,), its summed loss."""
+def timed_batches(loader: Iterable[Batch], stats: EpochStats) -> Iterator[Batch]:
+    """The loader's batches; adds up the time until each arrives, and the time it is used."""
+    mark = time.perf_counter()
+    for batch in loader:
+        arrived = time.perf_counter()
+        stats.loading += arrived - mark
+        yield batch
+        mark = time.perf_counter()
+        stats.computing += mark - arrived
+
+
+def count_batch(
+    stats: EpochStats, logits: Tensor, labels: Tensor, loss: float, segments: int
+) -> None:
+    """Counts a batch without its padding: logits (N, classes), labels (N,), its summed loss."""
     real = labels != IGNORED
-    result.add(logits[real], labels[real], loss, segments * int(real.sum()))
+    stats.add(logits[real], labels[real], loss, segments * int(real.sum()))
 
 
-def pool(result: PassResult, part: PassResult) -> None:
-    """Adds to `result` what all processes have in `part`, and empties that; times are their mean.
+def pool(stats: EpochStats, own: EpochStats) -> None:
+    """Adds to `stats` what all processes have in `own`, and empties that; times are their mean.
 
     Steps are taken together, so they are not summed.
     """
-    names = [field.name for field in fields(part) if field.name != "steps"]
-    sums = distributed.sum_over_processes([getattr(part, name) for name in names])
+    names = [field.name for field in fields(own) if field.name != "steps"]
+    sums = distributed.sum_over_processes([getattr(own, name) for name in names])
     for name, total in zip(names, sums, strict=True):
-        kind = type(getattr(part, name))
+        kind = type(getattr(own, name))
         if name in ("loading", "computing"):
             total /= distributed.world_size()
-        setattr(result, name, getattr(result, name) + kind(total))
-        setattr(part, name, kind(0))
+        setattr(stats, name, getattr(stats, name) + kind(total))
+        setattr(own, name, kind(0))

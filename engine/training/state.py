@@ -1,36 +1,217 @@
-"""What an interrupted run needs to go on exactly: place in the epoch, optimizer, random states.
+"""The state of a training, and what a resumed run needs of it to be bit-exact.
 
 Augmentation and order are functions of (seed, epoch, video), so no state of theirs is kept beyond
 the order itself. Everything is plain values and tensors, so that files load with `weights_only`.
 """
 
-import argparse
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from datasets.samplers import TrainingBatches
+from engine import distributed
+from engine.checkpoint import is_like
+from engine.config import Recipe
 from engine.files import CheckpointError
-from engine.learner import Learner
-from engine.metadata import is_like
-from engine.metrics import PassResult
+from engine.metrics import EpochStats
+from models import VideoNet
 from opt import Schedule
 
-# The flags that make up a training's recipe; they travel in its checkpoints.
-RECIPE = (
-    *("batch_size", "iter_size", "lr", "momentum", "weight_decay", "num_seg", "epochs"),
-    *("scheduler", "warmup_epochs", "amp", "clip_grad", "ema", "freeze_bn", "freeze_backbone"),
-    *("layer_decay", "label_smoothing", "mixup", "drop_tokens", "sync_bn"),
-    "activation_checkpointing",
-)
+# (parameters or groups of them, lr, momentum, weight_decay) -> optimizer
+MakeOptimizer = Callable[..., torch.optim.Optimizer]
 # What loading a state of nonsense may raise.
 MISFITS = (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError)
+
+
+class TrainingState:
+    """A network and all that changes with it from step to step.
+
+    Args:
+        model: the bare network, on its device.
+        optimizer: of its parameters.
+        recipe: how it learns.
+        frozen: modules that stay in evaluation mode while training.
+
+    Attributes:
+        network: the model, or what averages its gradients over the processes.
+        average: the weights' moving average, or None.
+        epoch: epochs done.
+        steps_left: optimizer steps before the training ends early, or None.
+        best: top-1 and loss of the best model so far, and top-1 of the best average.
+    """
+
+    def __init__(
+        self,
+        model: VideoNet,
+        optimizer: torch.optim.Optimizer,
+        recipe: Recipe,
+        frozen: Iterable[nn.Module] = (),
+    ):
+        self.model, self.optimizer, self.frozen = model, optimizer, list(frozen)
+        self.device = device = next(model.parameters()).device
+        self.network = distributed.parallel(model, device)
+        self.schedule = Schedule(optimizer, recipe.scheduler, recipe.epochs, recipe.warmup_epochs)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16")
+        self.average = None
+        if recipe.ema is not None:
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
+        self.epoch = 0
+        self.steps_left: int | None = None
+        self.best = {"best_prec1": -1.0, "best_loss": float("inf"), "best_ema": -1.0}
+        self.interrupted: dict | None = None  # the progress of an epoch that was cut
+        self.random_states: list = []  # of every process, then
+
+    @property
+    def lr(self) -> float:
+        """The learning rate now; of several groups the head's."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    def train_mode(self) -> None:
+        """Training mode for everything but the frozen modules."""
+        self.network.train()
+        for module in self.frozen:
+            module.training = False
+
+    def begin_epoch(self, batches: TrainingBatches, seed: int) -> EpochStats:
+        """Seeds, or restores what an interrupted epoch had; returns the sums of what is done."""
+        batches.set_epoch(self.epoch)
+        seed_everything(seed + self.epoch, distributed.rank())
+        if self.interrupted is None:
+            return EpochStats()
+        stats = EpochStats(**self.interrupted["result"])
+        batches.restore(self.interrupted["permutation"], stats.videos)
+        self.interrupted = None
+        states = self.random_states
+        if len(states) == distributed.world_size() and None not in states:
+            restore_random_states(states[distributed.rank()])
+        else:
+            seed_everything(seed + self.epoch, distributed.rank(), stats.steps)
+            print("note: the random states are those of other processes; new ones are drawn")
+        return stats
+
+    def note_best(self, val: EpochStats, ema: EpochStats | None) -> tuple[bool, bool]:
+        """Whether this validation, and that of the average, are the best so far."""
+        is_best = val.top1 > self.best["best_prec1"]
+        if is_best:
+            self.best |= {"best_prec1": val.top1, "best_loss": val.loss}
+        is_best_average = ema is not None and ema.top1 > self.best["best_ema"]
+        if is_best_average:
+            self.best["best_ema"] = ema.top1
+        return is_best, is_best_average
+
+    def restore(self, path: Path, content: Mapping[str, Any], recipe: Recipe) -> None:
+        """Everything but the weights, which are loaded, from a checkpoint's content.
+
+        Says which flags give way; files of the reference implementation have less, and serve too.
+        Raises CheckpointError for the state of another optimizer, or of none at all.
+        """
+        try:
+            if "optimizer" in content:
+                restore_optimizer(content["optimizer"], self.optimizer, recipe.lr)
+            if "scheduler" in content:
+                restore_schedule(content["scheduler"], self.schedule)
+            self._restore_learner(content.get("learner", {}))
+        except MISFITS as error:
+            raise CheckpointError(f"{path} cannot be continued: {error}") from None
+        self.epoch = self.epoch or content.get("epoch", 0)
+        self.best |= {key: float(content[key]) for key in self.best if key in content}
+        self.interrupted = content.get("progress")
+        self.random_states = content.get("random_states", [])
+
+    def _restore_learner(self, state: Mapping[str, Any]) -> None:
+        """The loss's scale and the average; one that is not there begins at the weights."""
+        if state.get("scaler") and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state.get("ema", self.model.state_dict()))
+            self.average.n_averaged.fill_(state.get("ema_steps", 0))
+
+    def learner_dict(self) -> dict:
+        """What is neither the model's nor the optimizer's: the loss's scale and the average."""
+        state: dict = {"scaler": self.scaler.state_dict()}
+        if self.average is not None:
+            state["ema"] = self.average.module.state_dict()
+            state["ema_steps"] = int(self.average.n_averaged)
+        return state
+
+
+def restore_schedule(saved: Mapping[str, Any], schedule: Schedule) -> None:
+    """Loads the state of a schedule of the same kind; raises ValueError for what is none."""
+    if saved.get("kind") != schedule.kind:
+        print(f"note: --scheduler {schedule.kind} begins at epoch 0 of its course")
+    elif not is_like(saved, schedule.state_dict()):
+        raise ValueError("the schedule's state has other fields")
+    else:
+        schedule.load_state_dict(saved)
+
+
+def restore_optimizer(
+    state: Mapping[str, Any], optimizer: torch.optim.Optimizer, lr: float
+) -> None:
+    """Loads an optimizer's state; raises ValueError if it is another's, or nonsense."""
+    ours, saved = optimizer.state_dict()["param_groups"], state["param_groups"]
+    if ("betas" in saved[0]) != ("betas" in ours[0]):
+        adamw, sgd = ("AdamW", "two_stream_bert2.py"), ("SGD", "two_stream2.py")
+        name, script = adamw if "betas" in saved[0] else sgd
+        raise ValueError(f"it was trained with {name}; continue with {script}")
+    if len(saved) != len(ours):
+        raise ValueError(
+            f"its optimizer has {len(saved)} groups of parameters, here are {len(ours)}; "
+            "continue with the --layer-decay that it was trained with"
+        )
+    # Whether a step is one kernel is this code's matter; files of before it was do not tell.
+    saved = [{**theirs, "fused": own["fused"]} for theirs, own in zip(saved, ours, strict=True)]
+    for theirs, own in zip(saved, ours, strict=True):
+        shared = own.keys() & theirs.keys() - {"params"}
+        if not is_like({key: theirs[key] for key in shared}, {key: own[key] for key in shared}):
+            raise ValueError("its optimizer's settings are no settings")
+        if not math.isfinite(theirs.get("lr", math.nan)):
+            raise ValueError(f"its learning rate is {theirs.get('lr')}")
+    optimizer.load_state_dict({**state, "param_groups": saved})
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            if isinstance(value, Tensor) and value.numel() != 1:
+                if value.shape != parameter.shape or not value.isfinite().all():
+                    raise ValueError(f"its optimizer's {key} is misshapen or not finite")
+    begun = saved[0].get("initial_lr", lr)
+    if begun != lr:
+        print(f"note: the rate of the checkpoint goes on (begun with --lr {begun:g})")
+
+
+def changed_flags(content: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """Which flags of the recipe are not those that a checkpoint was trained with, a line each."""
+    now = asdict(recipe)
+    return [
+        f"it was trained with --{key.replace('_', '-')} {then}, now {now[key]}"
+        for key, then in content.get("flags", {}).items()
+        if key in now and now[key] != then
+    ]
+
+
+class StepState:
+    """What forward passes change without an optimizer step: batch statistics, random states, sums.
+
+    Cheap enough to be taken after every step.
+    """
+
+    def __init__(self, model: nn.Module, stats: EpochStats):
+        self.buffers = [buffer.clone() for buffer in model.buffers()]
+        self.random_states = random_states()
+        self.stats = replace(stats)
+
+    def restore(self, model: nn.Module) -> None:
+        """Sets batch statistics and random states back."""
+        for buffer, value in zip(model.buffers(), self.buffers, strict=True):
+            buffer.copy_(value)
+        restore_random_states(self.random_states)
 
 
 def seed_everything(seed: int, rank: int = 0, steps: int = 0) -> None:
@@ -59,115 +240,13 @@ def restore_random_states(states: dict) -> None:
     Raises CheckpointError for what are no states.
     """
     try:
-        _set_random_states(states)
+        version, internal, gauss_next = states["python"]
+        random.setstate((version, tuple(internal), gauss_next))
+        keys, position, has_gauss, gauss = states["numpy"]
+        keys = keys.numpy().astype(np.uint32)
+        np.random.set_state(("MT19937", keys, position, has_gauss, gauss))
+        torch.set_rng_state(states["torch"])
+        if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(states["cuda"])
     except MISFITS as error:
         raise CheckpointError(f"the checkpoint's random states cannot be read: {error}") from None
-
-
-def _set_random_states(states: dict) -> None:
-    version, internal, gauss_next = states["python"]
-    random.setstate((version, tuple(internal), gauss_next))
-    keys, position, has_gauss, gauss = states["numpy"]
-    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, gauss))
-    torch.set_rng_state(states["torch"])
-    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
-
-
-class StepState:
-    """What forward passes change without an optimizer step: batch statistics, random states, sums.
-
-    Cheap enough to be taken after every step.
-    """
-
-    def __init__(self, model: nn.Module, result: PassResult):
-        self.buffers = [buffer.clone() for buffer in model.buffers()]
-        self.random_states = random_states()
-        self.result = replace(result)
-
-    def restore(self, model: nn.Module) -> None:
-        """Sets batch statistics and random states back."""
-        for buffer, value in zip(model.buffers(), self.buffers, strict=True):
-            buffer.copy_(value)
-        restore_random_states(self.random_states)
-
-
-def describe_progress(result: PassResult, permutation: torch.Tensor) -> dict:
-    """Where in its epoch a training is: the sums so far, and its order of the videos."""
-    return {"result": asdict(result), "permutation": permutation}
-
-
-def restore_progress(progress: dict) -> tuple[PassResult, torch.Tensor]:
-    """The sums so far and the epoch's order, (videos,) int64."""
-    return PassResult(**progress["result"]), progress["permutation"]
-
-
-def recipe(args: argparse.Namespace) -> dict[str, Any]:
-    """The flags of the recipe, plain values."""
-    return {key: getattr(args, key) for key in RECIPE}
-
-
-def changed_flags(content: Mapping[str, Any], args: argparse.Namespace) -> list[str]:
-    """Which flags of the recipe are not those that a checkpoint was trained with, a line each."""
-    now = recipe(args)
-    return [
-        f"it was trained with --{key.replace('_', '-')} {then}, now {now[key]}"
-        for key, then in content.get("flags", {}).items()
-        if key in now and now[key] != then
-    ]
-
-
-def restore_optimization(
-    path: Path,
-    content: Mapping[str, Any],
-    learner: Learner,
-    schedule: Schedule,
-    args: argparse.Namespace,
-) -> None:
-    """Optimizer, schedule, loss scale and average of a checkpoint; says which flags give way.
-
-    Raises CheckpointError if they are of another optimizer, or none at all.
-    """
-    try:
-        if "optimizer" in content:
-            _restore_optimizer(content["optimizer"], learner.optimizer, args.lr)
-        if "scheduler" in content:
-            if content["scheduler"].get("kind") != schedule.kind:
-                print(f"note: --scheduler {schedule.kind} begins at epoch 0 of its course")
-            elif not is_like(content["scheduler"], schedule.state_dict()):
-                raise ValueError("the schedule's state has other fields")
-            else:
-                schedule.load_state_dict(content["scheduler"])
-        learner.load_state_dict(content.get("learner", {}))
-    except MISFITS as error:
-        raise CheckpointError(f"{path} cannot be continued: {error}") from None
-
-
-def _restore_optimizer(state: Mapping[str, Any], optimizer: torch.optim.Optimizer, lr: float):
-    ours, saved = optimizer.state_dict()["param_groups"], state["param_groups"]
-    if ("betas" in saved[0]) != ("betas" in ours[0]):
-        kind, script = ("AdamW", "two_stream_bert2.py"), ("SGD", "two_stream2.py")
-        name, other = kind if "betas" in saved[0] else script
-        raise ValueError(f"it was trained with {name}; continue with {other}")
-    if len(saved) != len(ours):
-        raise ValueError(
-            f"its optimizer has {len(saved)} groups of parameters, here are {len(ours)}; "
-            "continue with the --layer-decay that it was trained with"
-        )
-    # Whether a step is one kernel is this code's matter; files of before it was do not tell.
-    saved = [{**theirs, "fused": own["fused"]} for theirs, own in zip(saved, ours, strict=True)]
-    for theirs, own in zip(saved, ours, strict=True):
-        shared = own.keys() & theirs.keys() - {"params"}
-        if not is_like({key: theirs[key] for key in shared}, {key: own[key] for key in shared}):
-            raise ValueError("its optimizer's settings are no settings")
-        if not math.isfinite(theirs.get("lr", math.nan)):
-            raise ValueError(f"its learning rate is {theirs.get('lr')}")
-    optimizer.load_state_dict({**state, "param_groups": saved})
-    for parameter, values in optimizer.state.items():
-        for key, value in values.items():
-            if isinstance(value, torch.Tensor) and value.numel() != 1:
-                if value.shape != parameter.shape or not value.isfinite().all():
-                    raise ValueError(f"its optimizer's {key} is misshapen or not finite")
-    begun = saved[0].get("initial_lr", lr)
-    if begun != lr:
-        print(f"note: the rate of the checkpoint goes on (begun with --lr {begun:g})")

@@ -9,24 +9,25 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from engine.cli import run, testing_parser
-from engine.flag_types import path
+from engine import cli
+from engine.config import TestConfig
 from engine.testing.run import run_fused_test
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = testing_parser(__doc__)
+    parser = cli.testing_parser(__doc__)
     add = parser.add_argument_group("streams").add_argument
     add("--arch_rgb", "--arch-rgb", "-b", default="rgb_resneXt3D64f101_bert10_FRMB")
     add("--arch_flow", "--arch-flow", "-a", default="flow_resneXt3D64f101_bert10_FRMB")
-    add(
-        "--checkpoint_rgb", "--checkpoint-rgb", type=path, metavar="FILE", help="of the RGB network"
-    )
-    add("--checkpoint_flow", "--checkpoint-flow", type=path, metavar="FILE", help="of the flow one")
+    file = {"type": cli.path, "metavar": "FILE"}
+    add("--checkpoint_rgb", "--checkpoint-rgb", **file, help="of the RGB network")
+    add("--checkpoint_flow", "--checkpoint-flow", **file, help="of the flow network")
     add("--single-clip", action="store_true", help="the clip from the middle, not all clips")
     args = parser.parse_args(argv)
-    return run_fused_test(args, "single" if args.single_clip else "multi")
+    config = cli.fill(TestConfig, args, clips="single" if args.single_clip else "multi")
+    rgb, flow = (args.arch_rgb, args.checkpoint_rgb), (args.arch_flow, args.checkpoint_flow)
+    return run_fused_test(config, rgb, flow)
 
 
 if __name__ == "__main__":
-    run(main)
+    cli.run(main)

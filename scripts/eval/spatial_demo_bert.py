@@ -8,13 +8,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from engine.cli import run, single_stream_parser
+from engine import cli
+from engine.config import TestConfig
 from engine.testing.run import run_test
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run_test(single_stream_parser(__doc__).parse_args(argv), "single")
+    args = cli.single_stream_parser(__doc__).parse_args(argv)
+    return run_test(cli.fill(TestConfig, args, clips="single"), (args.arch, args.checkpoint))
 
 
 if __name__ == "__main__":
-    run(main)
+    cli.run(main)

@@ -8,15 +8,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.checkpoint import load_checkpoint
-from engine.cli import training_parser
-from engine.data import build_training
+from engine.checkpoint import EXPECTED, load_checkpoint, metadata_faults
+from engine.config import DataConfig, Recipe, TrainingConfig
 from engine.files import CheckpointError, read_file
-from engine.metadata import EXPECTED, metadata_faults
-from engine.trainer import make_learner
-from engine.training.state import restore_optimization, restore_random_states
-from models import create_model
-from opt import Schedule, adamw
+from engine.training.build import build_data, build_model, build_state
+from engine.training.state import restore_random_states
+from models import create_model, get_arch
+from opt import adamw
 from tests.engine.test_checkpoint import ARCH, content_of, load, saved
 
 
@@ -100,23 +98,24 @@ fuzzed = settings(
 @pytest.fixture(scope="module")
 def continuing(tiny, tmp_path_factory):
     """A training that could be continued, and a good checkpoint of it."""
-    parser = training_parser("", ARCH, 4, 1, 1e-3, 1000)
-    output = tmp_path_factory.mktemp("runs")
-    args = parser.parse_args([*tiny.flags, "--output", str(output), "--workers", "0"])
-    training = build_training(args)
-    learner = make_learner(training, args, adamw)
-    schedule = Schedule(learner.optimizer, "plateau", 10)
-    content = content_of(training.model, **training.about())
-    content |= {"learner": learner.state_dict(), "optimizer": learner.optimizer.state_dict()}
-    content |= {"scheduler": schedule.state_dict(), "flags": {}, "seed": 0, "progress": None}
-    return training, args, learner, schedule, content
+    where = DataConfig(tiny.name, settings=tiny.settings, frames=tiny.frames, workers=0)
+    recipe = Recipe(batch_size=4, lr=1e-3, epochs=10)
+    config = TrainingConfig(where, recipe, ARCH, output=tmp_path_factory.mktemp("runs"))
+    device = torch.device("cpu")
+    data = build_data(config, get_arch(ARCH), device)
+    model = build_model(config, data, device)
+    state = build_state(config, model, adamw)
+    content = content_of(model, **data.metadata)
+    content |= {"learner": state.learner_dict(), "optimizer": state.optimizer.state_dict()}
+    content |= {"scheduler": state.schedule.state_dict(), "flags": {}, "seed": 0, "progress": None}
+    return data, recipe, state, content
 
 
 def continue_from(path, continuing) -> None:
     """What `-c FILE` does with a file before the first step."""
-    training, args, learner, schedule, _ = continuing
-    content = load_checkpoint(path, training.spec, training.model, training.split.class_names)
-    restore_optimization(path, content, learner, schedule, args)
+    data, recipe, state, _ = continuing
+    content = load_checkpoint(path, data.spec, state.model, data.split.class_names)
+    state.restore(path, content, recipe)
     for states in content.get("random_states", [])[:1]:
         restore_random_states(states)
 

@@ -1,14 +1,15 @@
 """The flags about the backbone: frozen, slower, recomputed; and BERT's dropped tokens."""
 
-import argparse
 import copy
 
 import pytest
 import torch
 
 from engine import UsageError
-from engine.learner import Learner
+from engine.config import Recipe
 from engine.training.build import prepare_model
+from engine.training.epoch import accumulate, take_step
+from engine.training.state import TrainingState
 from models import ArchError, create_model, list_archs
 from models.bert import BERT
 from models.finetuning import drop_tokens, freeze, parameter_groups
@@ -29,20 +30,16 @@ def normalize(x: torch.Tensor) -> torch.Tensor:
 
 def train(model, steps: int = 2, lr: float = 0.1, frozen=()):
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    learner = Learner(model, optimizer, normalize, CPU, batch_size=2, frozen=frozen)
-    learner.train_mode()
+    recipe = Recipe(batch_size=2)
+    state = TrainingState(model, optimizer, recipe, frozen)
+    state.train_mode()
     for _ in range(steps):
-        learner.accumulate(*clips(), last=True)
-        learner.step()
+        accumulate(state, *clips(), normalize, recipe, is_last=True)
+        take_step(state, recipe)
 
 
 def changed(model, before: dict) -> set[str]:
     return {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
-
-
-def flags(**given) -> argparse.Namespace:
-    usual = {"drop_tokens": None, "activation_checkpointing": False, "sync_bn": False}
-    return argparse.Namespace(**usual | given)
 
 
 def test_a_frozen_backbone_does_not_change_at_all():
@@ -148,9 +145,9 @@ def test_drop_tokens_sets_bert_s_mask():
 def test_synchronised_batch_norm_is_torch_s_and_needs_gpus():
     model = create_model(FRMB, 3)
     with pytest.raises(UsageError, match="--sync-bn computes on GPUs alone"):
-        prepare_model(model, flags(sync_bn=True), CPU)
+        prepare_model(model, Recipe(sync_bn=True), CPU)
     keys = list(model.state_dict())
-    converted = prepare_model(model, flags(sync_bn=True), torch.device("cuda"))
+    converted = prepare_model(model, Recipe(sync_bn=True), torch.device("cuda"))
     assert list(converted.state_dict()) == keys
     kinds = {type(m).__name__ for m in converted.modules() if "BatchNorm" in type(m).__name__}
     assert kinds == {"SyncBatchNorm"}
@@ -174,7 +171,7 @@ def test_recomputed_activations_train_the_same_on_less_memory():
     torch.manual_seed(0)
     usual = create_model(FRMB, 3)
     thrifty = copy.deepcopy(usual)
-    prepare_model(thrifty, flags(activation_checkpointing=True), CPU)
+    prepare_model(thrifty, Recipe(activation_checkpointing=True), CPU)
     assert saved_bytes(thrifty) < 0.5 * saved_bytes(usual)
     copied = copy.deepcopy(thrifty)  # as the average of the weights is made
     for model in (usual, thrifty):

@@ -217,8 +217,7 @@ def test_validation_on_tokens_is_validation(tiny, cache, trained, capsys):
 def test_what_training_says(tiny, cache, tmp_path, capsys):
     two_stream_bert2.main(train_flags(tiny, cache, tmp_path, "--epochs", 1))
     printed = capsys.readouterr().out
-    assert f"tokens: {cache}" in printed and "GFLOP a clip and step" in printed
-    assert "% of the matrix rate" in printed
+    assert f"tokens: {cache}" in printed and "matrix rate" not in printed
     flags = json.loads((run_of(tmp_path) / "args.json").read_text())
     assert flags["freeze_backbone"] is True and flags["cache"] == str(cache)
 

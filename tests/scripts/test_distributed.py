@@ -286,9 +286,9 @@ from pathlib import Path
 sys.path.insert(0, "{root}")
 import two_stream_bert2
 from engine.cli import run
-from engine.trainer import Trainer
+from engine.training.checkpoints import CheckpointManager
 
-real = Trainer._save_epoch
+real = CheckpointManager.save_epoch
 
 def save_and_die(self, *args):
     real(self, *args)
@@ -297,6 +297,6 @@ def save_and_die(self, *args):
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
-Trainer._save_epoch = save_and_die
+CheckpointManager.save_epoch = save_and_die
 run(two_stream_bert2.main)
 """

@@ -9,9 +9,9 @@ import torch
 
 import two_stream2
 import two_stream_bert2
-from engine import UsageError
 from engine.files import CheckpointError
-from engine.trainer import Trainer
+from engine.training.checkpoints import CheckpointManager
+from models import ArchError
 from scripts.eval import spatial_demo_bert
 
 ARCH = "rgb_tiny3D16f_bert10_FRMB"
@@ -37,15 +37,15 @@ def assert_same(a: dict, b: dict) -> None:
 
 def test_all_flags_together_are_saved_and_go_on_exactly(tiny, tmp_path, monkeypatch):
     whole = train(tiny, tmp_path / "whole", *ALL.split(), "--epochs", 2)
-    real = Trainer._after_step
+    real = CheckpointManager.after_step
 
-    def ask_to_end(self, result):
-        if result.steps == 2:
+    def ask_to_end(self, stats):
+        if stats.steps == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        real(self, result)
+        real(self, stats)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_after_step", ask_to_end)
+        patch.setattr(CheckpointManager, "after_step", ask_to_end)
         cut = train(tiny, tmp_path / "cut", *ALL.split(), "--epochs", 2, code=143)
     train(tiny, tmp_path / "cut", *ALL.split(), "--epochs", 2, "-c", "last")
     first, second = content_of(whole), content_of(cut)
@@ -107,5 +107,5 @@ def test_an_average_begins_where_a_run_without_one_ended(tiny, tmp_path):
 
 def test_drop_tokens_without_bert_is_refused(tiny, tmp_path):
     argv = [*tiny.flags, "--arch", "rgb_tiny3D16f", "--output", str(tmp_path), "--workers", "0"]
-    with pytest.raises(UsageError, match="no BERT head"):
+    with pytest.raises(ArchError, match="no BERT head"):
         two_stream2.main([*argv, "--drop-tokens", "0.1"])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ import two_stream2
 import two_stream_bert2
 from datasets import DataError
 from engine import UsageError
-from engine.data import build_training
 from engine.files import CheckpointError
-from models import ArchError
+from engine.training.build import build_data, build_model
+from models import ArchError, get_arch
 from tests.conftest import TinyDataset, run_script
 
 BERT = "rgb_tiny3D16f_bert10_FRMB"
@@ -58,11 +59,11 @@ def own_run(run, tmp_path):
 )
 def test_published_defaults(script, defaults, monkeypatch):
     seen = []
-    monkeypatch.setattr(script, "run_training", lambda args, _: seen.append(args))
+    monkeypatch.setattr(script, "run_training", lambda config, _: seen.append(config.flags()))
     script.main([])
     script.main(["--settings=s", "-d=ucf101", "-a=x", "-s=2", "-j=3", "--epochs=4", "-b=5"])
     script.main(["--learning-rate=0.5", "--wd=0.1", "--save-freq=2", "-e", "-c", "--num-seg=3"])
-    args, second, third = seen
+    args, second, third = (SimpleNamespace(**flags) for flags in seen)
     shown = (args.arch, args.batch_size, args.iter_size, args.lr, args.print_freq)
     assert shown == defaults
     assert (args.dataset, args.split, args.workers, args.epochs) == ("hmdb51", 1, 2, 200)
@@ -72,7 +73,7 @@ def test_published_defaults(script, defaults, monkeypatch):
     assert (third.lr, third.weight_decay, third.evaluate, third.resume) == (0.5, 0.1, True, "best")
     if script is two_stream2:
         script.main(["--start-epoch", "7"])
-        assert seen[-1].start_epoch == 7
+        assert seen[-1]["start_epoch"] == 7
 
 
 def test_a_run_leaves_everything_in_its_folder(run, tiny):
@@ -230,9 +231,14 @@ def test_pretrained_weights(run, tiny, tmp_path, capsys):
 def test_weights_are_found_by_themselves_or_not_wanted(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("engine.files.ROOT", tmp_path)
     built = []
-    monkeypatch.setattr(
-        two_stream_bert2, "run_training", lambda args, _: built.append(build_training(args)) or 0
-    )
+
+    def build(config, _):
+        device = torch.device("cpu")
+        data = build_data(config, get_arch(config.arch), device)
+        built.append(build_model(config, data, device))
+        return 0
+
+    monkeypatch.setattr(two_stream_bert2, "run_training", build)
     file = tmp_path / "weights" / "r3d_18-b3b3357e.pth"
     file.parent.mkdir()
     torch.save(r3d_18().state_dict(), file)
@@ -242,7 +248,7 @@ def test_weights_are_found_by_themselves_or_not_wanted(tiny, tmp_path, capsys, m
         (["--weights", "none"], "no weights: training from scratch"),
     ):
         train(tiny, tmp_path, *flags, arch="rgb_r3d_16f_18")
-        stem = built[-1].model.state_dict()["features.0.0.weight"]
+        stem = built[-1].state_dict()["features.0.0.weight"]
         loaded = torch.equal(stem, torch.load(file)["stem.0.weight"])
         assert loaded == ("R3D" in expected)
         assert expected in capsys.readouterr().out

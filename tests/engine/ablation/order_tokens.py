@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.lists import VideoRecord
-from engine.tokens.cache import FORMAT, fingerprint, start_cache, store_tokens, video_path
+from engine.tokens.cache import CACHE_FORMAT, list_digest, start_cache, store_tokens, video_path
 
 ARCH = "rgb_tiny3D16f_FRMB"  # 8 tokens of 64
 LENGTH, WIDTH = 8, 64
@@ -38,7 +38,7 @@ def order_cache(folder: Path, split: int = 1, train: int = 16, val: int = 8) -> 
     start_cache(
         folder,
         {
-            "format": FORMAT,
+            "format": CACHE_FORMAT,
             "tokens": ARCH,
             "arch": ARCH,
             "frames": 16,
@@ -48,7 +48,7 @@ def order_cache(folder: Path, split: int = 1, train: int = 16, val: int = 8) -> 
             "weights": {"path": None, "sha256": "0" * 64},
             "views": views,
             "flow_bound": None,
-            "fingerprint": {part: fingerprint(own) for part, own in records.items()},
+            "fingerprint": {part: list_digest(own) for part, own in records.items()},
             "records": {
                 part: [[r.folder, r.count, r.label] for r in own] for part, own in records.items()
             },

@@ -13,7 +13,7 @@ from engine import data as build
 from engine.files import CheckpointError
 from engine.rate import Gauge, count_flop
 from engine.tokens.cache import (
-    CachedPart,
+    CachedSubset,
     TokenCache,
     cache_name,
     count_views,
@@ -142,9 +142,9 @@ def test_test_views_are_counted_as_the_test_does(cached, split):
     cache = open_cache(cached)
     assert [len(tokens) for tokens in cache.val.tokens] == [20, 10, 10] * 3  # 36, 17, 2 frames
     assert [r.folder for r in cache.val.records] == [r.folder for r in split.val]
-    about = cache.about | {"views": cache.about["views"] | {"clips": "single", "crops": 1}}
+    about = cache.metadata | {"views": cache.metadata["views"] | {"clips": "single", "crops": 1}}
     assert [count_views(about, "val", r) for r in split.val[:2]] == [(1, 0), (1, 0)]
-    assert count_views(cache.about, "val", split.val[0]) == (20, 1)
+    assert count_views(cache.metadata, "val", split.val[0]) == (20, 1)
 
 
 def test_images_of_a_video_are_read_once(tiny, split):
@@ -160,9 +160,9 @@ def test_images_of_a_video_are_read_once(tiny, split):
     assert read[-1] == 1 and len(read) == 5
 
 
-def part_of(views: int, videos: int = 4) -> CachedPart:
+def part_of(views: int, videos: int = 4) -> CachedSubset:
     tokens = [np.arange(views, dtype=np.float16)[:, None] + 100 * v for v in range(videos)]
-    return CachedPart([None] * videos, tokens, np.arange(videos))
+    return CachedSubset([None] * videos, tokens, np.arange(videos))
 
 
 def test_an_epochs_view_follows_from_seed_epoch_and_video():
@@ -268,7 +268,7 @@ def test_other_weights_are_refused_when_loaded_too(cached):
     check_encoder(model, cache)
     with pytest.raises(CheckpointError, match="not those that .* was made with"):
         check_encoder(other, cache)
-    start_at_tokens(model, cache)
+    start_at_tokens(model, False, cache)
     model.load_state_dict(model.state_dict())
     with pytest.raises(CheckpointError, match="new weights of --seed 0"):
         model.load_state_dict(other.state_dict())

@@ -7,11 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from engine.learner import Learner, NonFiniteLoss
-from engine.report import Progress
-from engine.training.epoch import train_one_epoch, validate
-
-CPU = torch.device("cpu")
+from engine.config import Recipe
+from engine.training.epoch import (
+    NonFiniteLoss,
+    network_input,
+    train_one_epoch,
+    validate,
+    video_logits,
+)
+from engine.training.log import Progress
+from engine.training.state import TrainingState
 
 
 class Mean(nn.Module):
@@ -42,14 +47,11 @@ def batches(number: int, size: int = 2, segments: int = 1):
     ]
 
 
-def learner_of(model, batch_size=2, iter_size=1, **options):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    return Learner(model, optimizer, normalize, CPU, batch_size, iter_size, **options)
-
-
-def train(model, data, iter_size, batch_size=2, **options):
-    learner = learner_of(model, batch_size, iter_size)
-    return train_one_epoch(learner, data, Progress("epoch 1/1", 1000), **options)
+def train(model, data, iter_size, batch_size=2, max_steps=None):
+    recipe = Recipe(batch_size=batch_size, iter_size=iter_size)
+    state = TrainingState(model, torch.optim.SGD(model.parameters(), lr=0.5), recipe)
+    state.steps_left = max_steps
+    return train_one_epoch(state, data, normalize, recipe, Progress("epoch 1/1", 1000))
 
 
 def test_the_last_incomplete_group_steps_weighted_by_its_size():
@@ -84,8 +86,8 @@ def test_max_steps_stops_the_epoch():
 def test_logits_of_segments_are_averaged():
     model = Mean()
     ((clips, labels),) = batches(1, size=3, segments=4)
-    learner = learner_of(model)
-    logits = learner.logits(model, learner.inputs(clips), segments=4)
+    inputs = network_input(clips, normalize, torch.device("cpu"))
+    logits = video_logits(model, inputs, segments=4, amp="off")
     each = torch.stack([model(normalize(clips[:, s])) for s in range(4)])
     torch.testing.assert_close(logits, each.mean(dim=0))
     result = train(model, [(clips, labels)], iter_size=1)
@@ -104,7 +106,7 @@ def test_a_bad_loss_stops_before_the_weights_change():
 def test_validation_changes_nothing_and_measures():
     model, data = Mean(), batches(3)
     before = copy.deepcopy(model.state_dict())
-    result = validate(learner_of(model), model, data, Progress("validation", 1000))
+    result = validate(model, data, normalize, Progress("validation", 1000))
     logits = torch.cat([model(normalize(clips.flatten(0, 1))) for clips, _ in data])
     labels = torch.cat([labels for _, labels in data])
     assert result.loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
@@ -116,7 +118,7 @@ def test_validation_changes_nothing_and_measures():
 def test_lines_without_a_terminal(capsys):
     progress = Progress("epoch 2/9", print_freq=2)
     model = Mean()
-    validate(learner_of(model), model, batches(5), progress)
+    validate(model, batches(5), normalize, progress)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("]")[0] for line in lines] == ["epoch 2/9 [2/5", "epoch 2/9 [4/5"]
     assert all("loss" in line and "top-1" in line and "s left" in line for line in lines)

@@ -1,31 +1,33 @@
-"""The advice about slow loading: when, once, and what it says."""
+"""The log of a training on a disk that is full for a while; the advice about slow loading."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 
 from datasets.sources.choose import FOLDERS, PACKED, VIDEOS
-from engine.loading_advice import LoadingAdvice
-from engine.metrics import PassResult
+from engine.files import append_whole
+from engine.metrics import EpochStats
+from engine.training.log import LOG_FILE, LoadingAdvice, RunLog, remedies
 from models import get_arch
 
 
-def advice(
-    kind: str = FOLDERS, workers: int = 1, scaled: bool = False, cache: object = None
-) -> LoadingAdvice:
+def remedies_of(kind: str = FOLDERS, workers: int = 1, scaled: bool = False) -> list[str]:
     split = SimpleNamespace(source=SimpleNamespace(kind=kind, pack=None), dataset="toy")
-    spec = get_arch("rgb_resneXt3D64f101")
-    training = SimpleNamespace(split=split, spec=spec, cache=cache)
-    return LoadingAdvice(training, workers, scaled)
+    return remedies(split, get_arch("rgb_resneXt3D64f101"), workers, scaled)
+
+
+def advice(workers: int = 1) -> LoadingAdvice:
+    return LoadingAdvice(remedies_of(workers=workers), workers)
 
 
 def test_it_speaks_once_and_only_of_real_waiting(capsys):
     advisor = advice()
-    advisor.look(PassResult(clips=100, loading=19, computing=81))
-    advisor.look(PassResult(clips=10, loading=9, computing=1))  # too early to tell
+    advisor.check(EpochStats(clips=100, loading=19, computing=81))
+    advisor.check(EpochStats(clips=10, loading=9, computing=1))  # too early to tell
     assert capsys.readouterr().out == ""
     for _ in range(3):
-        advisor.look(PassResult(clips=100, loading=30, computing=70))
+        advisor.check(EpochStats(clips=100, loading=30, computing=70))
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("waiting for data 30 % of the time: the loader gives 1.0 clips/s, ")
     assert "could take 1.4" in line and "--size 170x128" in line
@@ -33,17 +35,17 @@ def test_it_speaks_once_and_only_of_real_waiting(capsys):
 
 
 def test_the_end_of_a_short_epoch_counts(capsys):
-    advice().look(PassResult(clips=10, loading=5, computing=5), whole_epoch=True)
+    advice().check(EpochStats(clips=10, loading=5, computing=5), whole_epoch=True)
     assert "waiting for data 50 %" in capsys.readouterr().out
 
 
 def test_nothing_of_it_would_help_on_a_cache(capsys):
-    advice(cache=object()).look(PassResult(clips=100, loading=50, computing=50))
+    LoadingAdvice([], 0).check(EpochStats(clips=100, loading=50, computing=50))
     assert capsys.readouterr().out == ""
 
 
 def test_without_loader_processes_loading_alone_is_the_loaders_time():
-    message = advice(workers=0).message(PassResult(clips=100, loading=50, computing=50))
+    message = advice(workers=0).message(EpochStats(clips=100, loading=50, computing=50))
     assert "the loader gives 2.0 clips/s" in message
 
 
@@ -58,7 +60,81 @@ def test_without_loader_processes_loading_alone_is_the_loaders_time():
 )
 def test_only_what_is_not_done_is_advised(kind, scaled, words, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(4), raising=False)
-    remedies = advice(kind, 1, scaled).remedies()
-    assert len(remedies) == len(words)
-    assert all(word in remedy for word, remedy in zip(words, remedies, strict=True))
-    assert advice(PACKED, 4).remedies() == ["a machine with more cores"]
+    found = remedies_of(kind, 1, scaled)
+    assert len(found) == len(words)
+    assert all(word in remedy for word, remedy in zip(words, found, strict=True))
+    assert remedies_of(PACKED, 4) == ["a machine with more cores"]
+
+
+def record(log: RunLog, number: int) -> None:
+    log.epoch(number, 0.1, EpochStats(videos=2, top1_hits=1), EpochStats(videos=2))
+
+
+def epochs(folder) -> list[int]:
+    return [json.loads(line)["epoch"] for line in (folder / LOG_FILE).read_text().splitlines()]
+
+
+def test_lines_wait_while_the_disk_is_full(tmp_path, capsys):
+    log = RunLog(tmp_path, 0)
+    record(log, 0)
+    (tmp_path / LOG_FILE).rename(tmp_path / "kept")
+    (tmp_path / LOG_FILE).symlink_to("/dev/full")
+    record(log, 1)
+    assert "No space left on device" in capsys.readouterr().out
+    (tmp_path / LOG_FILE).unlink()
+    (tmp_path / "kept").rename(tmp_path / LOG_FILE)
+    record(log, 2)
+    log.close()
+    assert epochs(tmp_path) == [1, 2, 3]
+
+
+def test_lines_that_wait_are_written_at_the_end(tmp_path):
+    log = RunLog(tmp_path, 0)
+    (tmp_path / LOG_FILE).symlink_to("/dev/full")
+    record(log, 0)
+    (tmp_path / LOG_FILE).unlink()
+    log.close()
+    assert epochs(tmp_path) == [1]
+
+
+def test_events_end_on_a_full_disk_and_the_training_does_not(tmp_path, capsys, monkeypatch):
+    log = RunLog(tmp_path, 0)
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(log.writer, "add_scalar", full)
+    for number in range(2):
+        record(log, number)
+    log.close()
+    assert epochs(tmp_path) == [1, 2]
+    assert capsys.readouterr().out.count("TensorBoard's events end here") == 1
+
+
+def test_a_failed_append_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "log"
+    append_whole(path, ["one\n"])
+
+    class Cut:
+        """Writes a part, then the disk is full."""
+
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def writelines(self, lines):
+            self.file.write(lines[0][:2])
+            self.file.flush()
+            raise OSError(28, "No space left on device")
+
+    real = open
+    monkeypatch.setattr("builtins.open", lambda *a, **k: Cut(real(*a, **k)))
+    with pytest.raises(OSError, match="No space"):
+        append_whole(path, ["two\n"])
+    monkeypatch.undo()
+    assert path.read_text() == "one\n"

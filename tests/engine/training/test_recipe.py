@@ -1,6 +1,7 @@
 """What the fine-tuning flags do to a step: each against its formula."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,27 +9,42 @@ import torch.nn.functional as F
 from torch import nn
 
 from datasets.clips import IGNORED
-from engine.learner import Learner
-from engine.report import Progress
-from engine.training.epoch import train_one_epoch
-from tests.engine.training.test_epoch import CPU, Mean, batches, normalize
+from engine.config import Recipe
+from engine.training.epoch import accumulate, take_step, train_one_epoch
+from engine.training.log import Progress
+from engine.training.state import TrainingState
+from tests.engine.training.test_epoch import Mean, batches, normalize
 
 
-def learner_of(model, lr=0.5, **options):
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    return Learner(model, optimizer, normalize, CPU, batch_size=2, **options)
+class Training:
+    """A model, its state and a recipe, with the two halves of a step."""
+
+    def __init__(self, model, lr=0.5, frozen=(), **options):
+        self.recipe = Recipe(batch_size=2, **options)
+        self.state = TrainingState(
+            model, torch.optim.SGD(model.parameters(), lr=lr), self.recipe, frozen
+        )
+
+    def accumulate(self, clips, labels):
+        return accumulate(self.state, clips, labels, normalize, self.recipe, is_last=True)
+
+    def take_step(self):
+        take_step(self.state, self.recipe)
+
+    def epoch(self, data):
+        return train_one_epoch(self.state, data, normalize, self.recipe, Progress("epoch", 1000))
 
 
-def step(learner, clips, labels):
-    logits, loss = learner.accumulate(clips, labels, last=True)
-    learner.step()
+def step(training, clips, labels):
+    logits, loss = training.accumulate(clips, labels)
+    training.take_step()
     return logits, loss
 
 
 def test_label_smoothing():
     model = Mean()
     ((clips, labels),) = batches(1)
-    logits, loss = learner_of(model, label_smoothing=0.2).accumulate(clips, labels, last=True)
+    logits, loss = Training(model, label_smoothing=0.2).accumulate(clips, labels)
     target = F.one_hot(labels, 4) * 0.8 + 0.2 / 4
     expected = -(target * logits.log_softmax(-1)).sum()
     assert loss == pytest.approx(expected.item(), rel=1e-5)
@@ -38,7 +54,7 @@ def test_mixup_mixes_pictures_and_losses():
     model = Mean()
     ((clips, labels),) = batches(1, size=6, segments=2)
     torch.manual_seed(3)
-    _, loss = learner_of(model, mixup=0.4).accumulate(clips, labels, last=True)
+    _, loss = Training(model, mixup=0.4).accumulate(clips, labels)
     torch.manual_seed(3)
     share = torch.distributions.Beta(0.4, 0.4).sample().item()
     share = max(share, 1 - share)
@@ -58,7 +74,7 @@ def test_clipping_bounds_the_change_of_the_weights():
         torch.manual_seed(0)
         model = Mean()
         before = copy.deepcopy(model.state_dict())
-        step(learner_of(model, lr=1.0, clip_grad=limit), *batches(1)[0])
+        step(Training(model, lr=1.0, clip_grad=limit), *batches(1)[0])
         change = [(before[key] - value).flatten() for key, value in model.state_dict().items()]
         changes.append(torch.cat(change).norm().item())
     assert changes[0] > 1e-2 and changes[1] == pytest.approx(1e-3, rel=1e-3)
@@ -66,18 +82,19 @@ def test_clipping_bounds_the_change_of_the_weights():
 
 def test_the_average_follows_the_weights():
     model = Mean()
-    learner = learner_of(model, ema=0.9)
+    training = Training(model, ema=0.9)
     expected = None
     for clips, labels in batches(4):
-        step(learner, clips, labels)
+        step(training, clips, labels)
         weight = model.fc.weight.detach().clone()
         expected = weight if expected is None else 0.9 * expected + 0.1 * weight
-    torch.testing.assert_close(learner.average.module.fc.weight, expected)
+    torch.testing.assert_close(training.state.average.module.fc.weight, expected)
     assert not torch.equal(expected, model.fc.weight)
-    other = learner_of(Mean(), ema=0.9)
-    other.load_state_dict(learner.state_dict())
-    assert torch.equal(other.average.module.fc.weight, learner.average.module.fc.weight)
-    assert int(other.average.n_averaged) == 4
+    other = Training(Mean(), ema=0.9)
+    other.state.restore(Path("x"), {"learner": training.state.learner_dict()}, other.recipe)
+    restored, average = other.state.average, training.state.average
+    assert torch.equal(restored.module.fc.weight, average.module.fc.weight)
+    assert int(restored.n_averaged) == 4
 
 
 class Seen(Mean):
@@ -98,8 +115,8 @@ def test_mixed_precision_computes_in_its_type_and_steps_alike(amp, dtype):
     model = Seen()
     exact = copy.deepcopy(model)
     ((clips, labels),) = batches(1)
-    logits, loss = step(learner_of(model, amp=amp, clip_grad=5.0), clips, labels)
-    _, expected = step(learner_of(exact), clips, labels)
+    logits, loss = step(Training(model, amp=amp, clip_grad=5.0), clips, labels)
+    _, expected = step(Training(exact), clips, labels)
     assert model.dtype == dtype and logits.dtype == torch.float32
     assert loss == pytest.approx(expected, rel=0.02)
     assert model.fc.weight.dtype == torch.float32
@@ -108,19 +125,19 @@ def test_mixed_precision_computes_in_its_type_and_steps_alike(amp, dtype):
 
 def test_fp16_scales_the_loss_skips_overflows_and_remembers_its_scale():
     model = Mean()
-    learner = learner_of(model, amp="fp16")
-    begun = learner.scaler.get_scale()
+    training = Training(model, amp="fp16")
+    begun = training.state.scaler.get_scale()
     assert begun > 1
     clips, labels = batches(1)[0]
-    learner.accumulate(clips, labels, last=True)
+    training.accumulate(clips, labels)
     model.fc.weight.grad[0, 0] = float("inf")  # an overflow
     before = model.fc.weight.detach().clone()
-    learner.step()
+    training.take_step()
     assert torch.equal(model.fc.weight, before)
-    assert learner.scaler.get_scale() == begun / 2
-    other = learner_of(Mean(), amp="fp16")
-    other.load_state_dict(learner.state_dict())
-    assert other.scaler.get_scale() == begun / 2
+    assert training.state.scaler.get_scale() == begun / 2
+    other = Training(Mean(), amp="fp16")
+    other.state.restore(Path("x"), {"learner": training.state.learner_dict()}, other.recipe)
+    assert other.state.scaler.get_scale() == begun / 2
 
 
 def test_padding_weighs_and_counts_nothing():
@@ -131,7 +148,7 @@ def test_padding_weighs_and_counts_nothing():
     padded = torch.stack([labels[0], torch.tensor(IGNORED)])
     results = []
     for model, batch in zip(models, ((clips[:1], labels[:1]), (clips, padded)), strict=True):
-        results.append(train_one_epoch(learner_of(model), [batch], Progress("epoch", 1000)))
+        results.append(Training(model).epoch([batch]))
     torch.testing.assert_close(models[0].fc.weight, models[1].fc.weight)
     assert results[0].videos == results[1].videos == 1
     assert results[0].loss == pytest.approx(results[1].loss, rel=1e-6)
@@ -139,7 +156,6 @@ def test_padding_weighs_and_counts_nothing():
 
 def test_frozen_modules_stay_in_evaluation_mode():
     model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout())
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    learner = Learner(model, optimizer, normalize, CPU, 2, frozen=[model[0]])
-    learner.train_mode()
+    training = Training(model, frozen=[model[0]])
+    training.state.train_mode()
     assert not model[0].training and model[1].training

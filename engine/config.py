@@ -1,0 +1,140 @@
+"""What the flags say, as frozen dataclasses: one field a flag, named and defaulted here.
+
+`engine/cli.py` fills them once; below it nothing knows of flags.
+"""
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from datasets.prepare.collect import Shard
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data are read, from where, by how many processes, and where is computed."""
+
+    dataset: str = "hmdb51"
+    split: int = 1
+    settings: Path | None = None  # None: the repository's own folder, also below
+    frames: Path | None = None
+    source: str | None = None  # None: what is there
+    scaled_decoding: bool = False
+    workers: int = 2
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network learns; a checkpoint keeps these fields under `flags`."""
+
+    batch_size: int = 8
+    iter_size: int = 1
+    lr: float = 1e-5
+    momentum: float = 0.9
+    weight_decay: float = 1e-3
+    num_seg: int = 1
+    epochs: int = 200
+    scheduler: str = "plateau"
+    warmup_epochs: int = 0
+    amp: str = "off"
+    clip_grad: float | None = None
+    ema: float | None = None
+    freeze_bn: bool = False
+    freeze_backbone: bool = False
+    layer_decay: float = 1.0
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    drop_tokens: float | None = None
+    sync_bn: bool = False
+    activation_checkpointing: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A training: data, recipe, what it starts from, what it writes."""
+
+    data: DataConfig
+    recipe: Recipe
+    arch: str
+    flip: bool | None = None  # None: as the dataset allows
+    seed: int = 0
+    max_steps: int | None = None
+    start_epoch: int | None = None
+    weights: str = "auto"
+    cache: Path | None = None  # None: clips; else the tokens of a frozen backbone
+    output: Path | None = None
+    resume: str | None = None
+    evaluate: bool = False
+    print_freq: int = 400
+    save_freq: int = 1
+    save_steps: int | None = None
+    keep: int = 0
+    on_bad_sample: str = "stop"
+    max_bad: float = 1.0
+    skip_doctor: bool = False
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the network starts from pretrained weights, not from a checkpoint."""
+        return not (self.resume or self.evaluate)
+
+    def flags(self) -> dict:
+        """All flags by name, as plain values."""
+        nested = asdict(self)
+        flat = nested.pop("data") | nested.pop("recipe") | nested
+        return {key: str(v) if isinstance(v, Path) else v for key, v in flat.items()}
+
+
+@dataclass(frozen=True)
+class TestConfig:
+    """A test: data, views of a video, where the runs are and where results go."""
+
+    data: DataConfig
+    clips: str = "multi"  # a key of CLIP_RULES
+    ten_crop: bool = True
+    time_order: str = "normal"
+    batch_size: int | None = None
+    runs: Path | None = None
+    results: Path | None = None
+    scores: Path | None = None
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """A token cache: data, the network that makes it, the views, this process's share."""
+
+    data: DataConfig
+    arch: str
+    weights: str = "auto"
+    checkpoint: Path | None = None
+    batch_size: int | None = None
+    views: int = 8
+    clips: str = "multi"
+    ten_crop: bool = True
+    flip: bool | None = None
+    seed: int = 0
+    part: str = "both"
+    shard: Shard = Shard()
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class AblationConfig:
+    """An ablation: the heads, how they are tuned on token caches, what the report shows."""
+
+    output: Path | None = None
+    preset: str | None = None
+    heads: tuple[str, ...] = ()
+    base: str = "average"
+    seeds: int = 5
+    device: str | None = None
+    group: re.Pattern | None = None
+    folds: int = 5
+    lr: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+    weight_decay: tuple[float, ...] = (1e-3,)
+    epochs: tuple[int, ...] = (30,)
+    batch_size: int = 16
+    time_order: tuple[str, ...] = ("normal",)
+    subset: tuple[str, ...] = ()

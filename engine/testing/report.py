@@ -1,0 +1,89 @@
+"""What a test reports: a line, a confusion matrix as table and picture, JSON, the score file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from engine.files import write_json
+from engine.metrics import confusion_matrix, mean_class_accuracy, topk_accuracy
+
+MAX_TABLE_CLASSES = 12
+
+
+def summarize_scores(
+    scores: np.ndarray, labels: np.ndarray, seconds: float
+) -> dict[str, float | int]:
+    """The metrics of a test: scores (videos, classes), labels (videos,), its whole duration."""
+    return {
+        "videos": len(labels),
+        "top1": round(topk_accuracy(scores, labels, 1), 4),
+        "top3": round(topk_accuracy(scores, labels, 3), 4),
+        "mean_class_accuracy": round(mean_class_accuracy(scores, labels), 4),
+        "seconds_per_video": round(seconds / max(1, len(labels)), 4),
+    }
+
+
+def print_summary(title: str, summary: dict[str, float | int]) -> None:
+    print(
+        f"{title}: top-1 {summary['top1']:.2f} %, top-3 {summary['top3']:.2f} %, "
+        f"mean class accuracy {summary['mean_class_accuracy']:.2f} % "
+        f"({summary['videos']} videos, {summary['seconds_per_video']:.2f} s each)"
+    )
+
+
+def confusion_table(matrix: np.ndarray, class_names: list[str]) -> str:
+    """The matrix as text: rows are labels, columns predictions, in the same order."""
+    width = max(len(name) for name in class_names)
+    cell = max(3, len(str(matrix.max())) + 1)
+    header = " " * (width + 4) + "".join(f"{i:>{cell}}" for i in range(len(class_names)))
+    rows = [
+        f"{i:>2}  {name:<{width}}" + "".join(f"{value:>{cell}}" for value in row)
+        for i, (name, row) in enumerate(zip(class_names, matrix, strict=True))
+    ]
+    return "\n".join([header, *rows])
+
+
+def write_results(
+    stem: Path,
+    scores_file: Path | None,
+    videos: list[str],
+    labels: np.ndarray,
+    scores: np.ndarray,
+    class_names: list[str],
+    summary: dict,
+    clip_scores: Sequence[np.ndarray] = (),
+) -> None:
+    """Writes `<stem>.json`, `<stem>.png` (confusion matrix) and the scores' npz.
+
+    Args:
+        clip_scores: of each video (clips, classes), if clips have scores of their own.
+    """
+    from engine.plots import plot_confusion_matrix  # matplotlib is slow to import
+
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    scores_file = scores_file or stem.with_name(stem.name + ".npz")
+    scores_file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = scores_file.with_name(scores_file.name + ".tmp.npz")
+    clips = {}
+    if clip_scores:
+        clips["clip_score"] = np.concatenate(clip_scores).astype(np.float32)
+        clips["clip_video"] = np.repeat(np.arange(len(videos)), list(map(len, clip_scores)))
+    np.savez(
+        temporary,
+        video=np.array(videos),
+        label=labels.astype(np.int64),
+        score=scores.astype(np.float32),
+        classes=np.array(class_names),
+        **clips,
+    )
+    temporary.replace(scores_file)
+    matrix = confusion_matrix(scores, labels)
+    if len(class_names) <= MAX_TABLE_CLASSES:
+        print("rows: the video's class, columns: what it was called")
+        print(confusion_table(matrix, class_names))
+    picture = stem.with_name(stem.name + ".png")
+    plot_confusion_matrix(matrix, class_names, picture)
+    summary_file = stem.with_name(stem.name + ".json")
+    write_json(summary_file, summary | {"scores": str(scores_file), "confusion": str(picture)})
+    print(f"scores: {scores_file}\nsummary: {summary_file}\nconfusion matrix: {picture}")

@@ -1,0 +1,209 @@
+"""A trained network and the videos to test it on, read from frames or from a token cache."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from datasets import Split
+from datasets.clips import VideoDataset
+from datasets.fingerprint import fingerprint
+from datasets.lists import VideoRecord
+from datasets.sampling import CLIP_RULES
+from datasets.sources.reader import Reader
+from engine import UsageError
+from engine.checkpoint import BEST, load_checkpoint
+from engine.config import DataConfig, TestConfig
+from engine.data import frame_reader, normalization, open_split, warn_of_other_data
+from engine.distributed import choose_device
+from engine.files import run_folder
+from engine.testing.token_order import TimeOrder
+from engine.tokens.cache import CachedSubset, TokenCache
+from engine.tokens.dataset import find_cache, open_cached_split, start_at_tokens
+from models import ArchSpec, VideoNet, create_model, get_arch
+from video_transforms import PLAIN, views
+
+CACHED_BATCH = 64  # a cache's views at once
+
+
+@dataclass(frozen=True)
+class VideoViews:
+    """A test video as the network is to see it.
+
+    Attributes:
+        views: one by one, clip by clip with a clip's crops side by side: uint8 (T, H, W, C), or
+            tokens, float16 (...).
+        clips: how many clips there are.
+        error: why the video cannot be read, and then there are no views; or "".
+    """
+
+    views: Iterable[np.ndarray]
+    clips: int
+    error: str = ""
+
+
+@dataclass
+class Stream:
+    """A trained network and the videos to test it on.
+
+    Attributes:
+        read: rows of the test list -> their videos.
+        prepare: a batch of views on the device -> what the network takes.
+        batch_size: views at once.
+        flip: how training flipped clips.
+        unscored: folder -> why that video has no scores.
+        order: what puts the network's tokens in another order.
+    """
+
+    spec: ArchSpec
+    split: Split
+    model: VideoNet
+    device: torch.device
+    flip: str
+    checkpoint: Path
+    read: Callable[[Sequence[int]], Iterator[VideoViews]]
+    prepare: Callable[[Tensor], Tensor]
+    batch_size: int
+    unscored: dict[str, str] = field(default_factory=dict)
+    order: TimeOrder = field(default_factory=TimeOrder)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (videos,)."""
+        return np.array([record.label for record in self.split.val], np.int64)
+
+
+def build_stream(config: TestConfig, arch: str, checkpoint: Path | None) -> Stream:
+    """A trained network of architecture `arch` and its test list; by default its best model.
+
+    Raises UsageError if the test's views are not in the cache that `config` names.
+    """
+    spec = get_arch(arch)
+    device = choose_device(config.data.device)
+    # data
+    cache = None
+    if config.cache is not None:
+        cache = find_cache(config.cache, config.data, spec, ("val",))
+        split = open_cached_split(config.data, spec, cache, ("val",))
+    else:
+        split = open_split(config.data, spec, ("val",))
+    # model
+    model = create_model(spec.name, len(split.class_names))
+    if checkpoint is None:
+        data = config.data
+        checkpoint = run_folder(config.runs, data.dataset, spec.name, data.split) / BEST
+    content = load_checkpoint(checkpoint, spec, model, split.class_names)
+    _warn_of_other_split(content, checkpoint, config.data)
+    model = model.to(device).eval()
+    flip = content.get("mirror", PLAIN)  # the reference's files do not say
+    # views
+    if cache is not None:
+        start_at_tokens(model, True, cache)
+        subset, step, crops = _cached_views(config, cache, flip, checkpoint)
+        read = partial(cached_videos, subset, step, crops)
+        prepare, batch_size = Tensor.float, CACHED_BATCH
+    else:
+        warn_of_other_data(content, fingerprint(split), checkpoint, ("val",))
+        reader = frame_reader(spec, split, config.data.scaled_decoding)
+        read = partial(
+            frame_videos,
+            split.val,
+            reader,
+            spec,
+            CLIP_RULES[config.clips],
+            config.ten_crop,
+            flip,
+            config.data.workers,
+        )
+        prepare, batch_size = normalization(spec), choose_batch_size(device)
+    return Stream(
+        spec=spec,
+        split=split,
+        model=model,
+        device=device,
+        flip=flip,
+        checkpoint=checkpoint,
+        read=read,
+        prepare=prepare,
+        batch_size=config.batch_size or batch_size,
+        order=TimeOrder(config.time_order),
+    )
+
+
+def _warn_of_other_split(content: dict, checkpoint: Path, data: DataConfig) -> None:
+    for key, asked in (("dataset", data.dataset), ("split", data.split)):
+        if content.get(key, asked) != asked:
+            print(
+                f"warning: {checkpoint} was trained on {key} {content[key]} and is tested on {key} "
+                f"{asked}; videos that it has seen may be in the test"
+            )
+
+
+def choose_batch_size(device: torch.device) -> int:
+    """Views at once: what fills a GPU, and on a CPU what fits into its caches and memory."""
+    return 10 if device.type == "cuda" else 2
+
+
+def frame_videos(
+    records: Sequence[VideoRecord],
+    reader: Reader,
+    spec: ArchSpec,
+    choose: Callable[[int, int], list[np.ndarray]],
+    ten_crop: bool,
+    flip: str,
+    workers: int,
+    rows: Sequence[int],
+) -> Iterator[VideoViews]:
+    """The videos of some rows, each image decoded once, by `workers` loader processes.
+
+    `choose` gives the clips of a video: (frames it has, frames of a clip) -> frame numbers.
+    """
+    loader = DataLoader(
+        VideoDataset([records[row] for row in rows], reader, spec.frames, choose),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=1 if workers else None,  # whole videos: few in memory at once
+    )
+    for images, clips, error in loader:
+        clips = [clip.numpy() for clip in clips]
+        shown = views(images.numpy(), clips, spec.input.crop, ten_crop, flip)
+        yield VideoViews(shown, len(clips), error)
+
+
+def cached_videos(
+    subset: CachedSubset, step: int, crops: int, rows: Sequence[int]
+) -> Iterator[VideoViews]:
+    """The videos of some rows from a cache: every `step`-th view, `crops` of a clip."""
+    for row in rows:
+        chosen = subset.tokens[row][::step]
+        yield VideoViews(chosen, len(chosen) // crops)
+
+
+def _cached_views(
+    config: TestConfig, cache: TokenCache, flip: str, checkpoint: Path
+) -> tuple[CachedSubset, int, int]:
+    """Which subset of a cache has a test's views, every how many-th it takes, crops of a clip."""
+    kept = cache.metadata["views"]
+    if config.ten_crop and flip != kept["mirror"]:
+        raise UsageError(
+            f"{checkpoint} flips clips by the rule '{flip}', the views in {cache.folder} are "
+            f"flipped by '{kept['mirror']}'; test with --no-ten-crop"
+        )
+    if config.clips == kept["clips"]:
+        if not config.ten_crop:
+            return cache.val, kept["crops"], 1
+        if kept["crops"] > 1:
+            return cache.val, 1, kept["crops"]
+    elif config.clips == "single" and not config.ten_crop:
+        return cache.central, 1, 1
+    crops = "ten crops" if config.ten_crop else "one crop"
+    raise UsageError(
+        f"{cache.folder} has the views of --clips {kept['clips']} with {kept['crops']} crops, "
+        f"this test wants {config.clips} clips with {crops}; make a cache of those "
+        "(--cache DIR), or test without --cache"
+    )
