@@ -1,8 +1,9 @@
-"""Score files of the test scripts: read without executing anything, matched by video, grouped.
+"""Score files of the test scripts: written, read, matched by video, and grouped into runs.
 
 A file is an npz with `video` (N,), `label` (N,), `score` (N, classes) and `classes` (classes,);
 newer ones also hold `clip_score` (M, classes), each clip's logits averaged over its crops, and
 `clip_video` (M,), the place of the clip's video. What was tested stands in a JSON of the same stem.
+Reading executes nothing.
 """
 
 import json
@@ -17,6 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets import DataError
+from datasets.files import written_whole
+from engine.files import CheckpointError, refuse_bomb
 from engine.testing.token_order import NORMAL
 
 # What files of one run have in common; older ones say nothing of the order, it was the normal one.
@@ -74,6 +77,35 @@ class Run:
     splits: Mapping[int, ScoreFile]
 
 
+def write_scores(
+    path: Path,
+    videos: Sequence[str],
+    labels: np.ndarray,
+    scores: np.ndarray,
+    classes: Sequence[str],
+    clip_scores: Sequence[np.ndarray] = (),
+) -> None:
+    """Writes a score file, whole or not at all.
+
+    Args:
+        labels, scores: (N,) and (N, classes).
+        clip_scores: of each video (clips, classes), if clips have scores of their own.
+    """
+    clips = {}
+    if clip_scores:
+        clips["clip_score"] = np.concatenate(clip_scores).astype(np.float32)
+        clips["clip_video"] = np.repeat(np.arange(len(videos)), list(map(len, clip_scores)))
+    with written_whole(path) as file:
+        np.savez(
+            file,
+            video=np.array(videos),
+            label=labels.astype(np.int64),
+            score=scores.astype(np.float32),
+            classes=np.array(classes),
+            **clips,
+        )
+
+
 def read_scores(path: Path) -> ScoreFile:
     """Reads a score file and the JSON beside it, if there is one.
 
@@ -116,27 +148,19 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such score file")
     try:
-        if zipfile.is_zipfile(path):
-            _refuse_bomb(path)
+        refuse_bomb(path, MOST_PACKED)
         data = np.load(path, allow_pickle=False)
         if isinstance(data, np.ndarray):
             raise ValueError("it holds a single array, not those of an npz")
         with data:
             return dict(data)
+    except CheckpointError as error:
+        raise DataError(str(error)) from None
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "Object arrays" in reason or "pickled data" in reason:
             reason = "it is no npz, or holds pickled objects, which are never loaded"
         raise DataError(f"{path}: not a readable score file: {reason}") from None
-
-
-def _refuse_bomb(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > MOST_PACKED * path.stat().st_size:
-        raise ValueError(
-            f"it would unpack {path.stat().st_size} bytes to {unpacked}, which no scores do"
-        )
 
 
 def _check(path: Path, data: Mapping, key: str, dimensions: int, kinds: str) -> None:

@@ -122,7 +122,7 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path):
     path = tmp_path / "bomb.npz"
     np.savez_compressed(path, **GOOD | {"score": np.zeros((10_000_000, 3), np.float32)})
     assert path.stat().st_size < 1_000_000
-    with pytest.raises(DataError, match="bomb.npz: .* would unpack .* bytes to 120"):
+    with pytest.raises(DataError, match="bomb.npz: .* would unpack to 120"):
         read_scores(path)
     np.savez_compressed(path, **GOOD)
     assert read_scores(path).unscored == 0
