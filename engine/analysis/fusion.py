@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets import DataError
 from engine.metrics import fuse, topk_accuracy, topk_hits
-from engine.testing.score_files import Run, ScoreFile, check_classes, matching_order
+from engine.testing.score_files import Run, ScoreFile, check_classes, match_files
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def fuse_files(streams: Sequence[ScoreFile], weights: Sequence[float]) -> ScoreF
 
 
 def _aligned(streams: Sequence[ScoreFile]) -> list[np.ndarray]:
-    return [stream.scores[matching_order(streams[0], stream)] for stream in streams]
+    return [stream.scores[match_files(streams[0], stream)] for stream in streams]
 
 
 def check_held_out(held_out: ScoreFile, test: ScoreFile) -> None:

@@ -19,7 +19,7 @@ from engine.analysis.statistics import (
     mean_accuracies,
     outcome,
 )
-from engine.testing.score_files import Run, ScoreFile, matching_order
+from engine.testing.score_files import Run, ScoreFile, match_files
 
 METRICS = ("top1", "top3", "mean_class_accuracy", "clip_top1")
 
@@ -90,7 +90,7 @@ def _compare(first: Run, second: Run) -> tuple[list[dict], list[str]]:
         if not set(ours.videos) & set(theirs.videos):
             continue  # other data: nothing to compare
         try:
-            order = matching_order(ours, theirs)
+            order = match_files(ours, theirs)
         except DataError as error:
             refused.append(str(error))
             continue

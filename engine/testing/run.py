@@ -10,7 +10,6 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from datasets import DataError
 from datasets.clips import VideoDataset
 from datasets.sampling import CLIP_RULES
 from engine import UsageError, distributed
@@ -18,6 +17,7 @@ from engine.data import Stream, build_stream, frame_reader
 from engine.files import resolve
 from engine.metrics import fuse
 from engine.report import print_summary, summarize_scores, write_results
+from engine.testing.score_files import match_videos
 from engine.testing.token_order import NORMAL, TimeOrder
 from engine.tokens.dataset import build_cached_stream, score_cached
 from video_transforms import NO_FLIP, crop_at, crop_corners, flip_clip
@@ -183,7 +183,8 @@ def run_fused_test(args: argparse.Namespace, clip_rule: str) -> int:
     for stream, modality in ((rgb, "rgb"), (flow, "flow")):
         if stream.spec.modality != modality:
             raise UsageError(f"--arch_{modality} {stream.spec.name} is no {modality} network")
-    order = _matching_order(rgb, flow)
+    listed = ([(r.folder, r.label, r.line) for r in stream.split.val] for stream in streams)
+    order = match_videos(*listed, ("the RGB list", "the flow list"))
     start = time.perf_counter()
     rgb_scores, _, rgb_summary = _test_stream(args, rgb, clip_rule)
     flow_scores, _, flow_summary = _test_stream(args, flow, clip_rule)
@@ -197,31 +198,6 @@ def run_fused_test(args: argparse.Namespace, clip_rule: str) -> int:
     name = "+".join(stream.spec.name for stream in streams)
     _write(args, name, clip_rule, streams, fused, about | summary)
     return 1 if rgb.unscored or flow.unscored else 0
-
-
-def _matching_order(rgb: Stream, flow: Stream) -> list[int]:
-    """Where each RGB video stands in the flow list; raises DataError if the lists disagree."""
-    places = {record.folder: place for place, record in enumerate(flow.split.val)}
-    wanted = {record.folder for record in rgb.split.val}
-    for only, name, other in (
-        (wanted - places.keys(), "RGB", "flow"),
-        (places.keys() - wanted, "flow", "RGB"),
-    ):
-        if only:
-            some = ", ".join(sorted(only)[:3])
-            raise DataError(
-                f"{len(only)} videos are in the {name} list and not in the {other} list: {some}"
-            )
-    if len(flow.split.val) != len(rgb.split.val):
-        raise DataError("a video is listed twice in the RGB or the flow list")
-    for record in rgb.split.val:
-        twin = flow.split.val[places[record.folder]]
-        if twin.label != record.label:
-            raise DataError(
-                f"{record.line} and {twin.line}: '{record.folder}' has label {record.label} "
-                f"in one list and {twin.label} in the other"
-            )
-    return [places[record.folder] for record in rgb.split.val]
 
 
 def _labels(stream: Stream) -> np.ndarray:

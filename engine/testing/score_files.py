@@ -214,29 +214,49 @@ def _read_about(path: Path) -> dict[str, object]:
     return {key: content[key] for key in ("split", *ABOUT)} if known else {}
 
 
-def matching_order(first: ScoreFile, other: ScoreFile) -> list[int]:
+def match_files(first: ScoreFile, other: ScoreFile) -> list[int]:
     """Where each of the first file's videos stands in the other.
 
     Raises DataError, saying what differs, unless both have the same videos, labels and classes.
     """
     check_classes(first, other)
-    places = {video: place for place, video in enumerate(other.videos)}
-    for here, there, only in (
-        (first, other, [v for v in first.videos if v not in places]),
-        (other, first, sorted(places.keys() - set(first.videos))),
+    names = (str(first.path), str(other.path))
+    labelled = (
+        [(video, label, name) for video, label in zip(file.videos, file.labels, strict=True)]
+        for file, name in zip((first, other), names, strict=True)
+    )
+    return match_videos(*labelled, names)
+
+
+def match_videos(
+    first: Sequence[tuple[str, int, str]],
+    other: Sequence[tuple[str, int, str]],
+    names: tuple[str, str],
+) -> list[int]:
+    """Where each video of one list stands in another.
+
+    Args:
+        first, other: each video's name, label, and where that is written, for error messages.
+        names: what error messages call the two lists.
+
+    Raises DataError, saying what differs, unless both have the same videos and labels.
+    """
+    places = {video: place for place, (video, _, _) in enumerate(other)}
+    wanted = {video for video, _, _ in first}
+    for only, here, there in (
+        (wanted - places.keys(), *names),
+        (places.keys() - wanted, *names[::-1]),
     ):
         if only:
-            some = ", ".join(only[:3])
-            raise DataError(
-                f"{len(only)} videos are in {here.path} and not in {there.path}: {some}"
-            )
-    order = [places[video] for video in first.videos]
-    for video, label, twin in zip(first.videos, first.labels, other.labels[order], strict=True):
+            some = ", ".join(sorted(only)[:3])
+            raise DataError(f"{len(only)} videos are in {here} and not in {there}: {some}")
+    if len(first) != len(other):
+        raise DataError(f"a video is listed twice in {names[0]} or {names[1]}")
+    for video, label, line in first:
+        _, twin, twin_line = other[places[video]]
         if label != twin:
-            raise DataError(
-                f"'{video}' has label {label} in {first.path} and {twin} in {other.path}"
-            )
-    return order
+            raise DataError(f"'{video}' has label {label} in {line} and {twin} in {twin_line}")
+    return [places[video] for video, _, _ in first]
 
 
 def check_classes(first: ScoreFile, other: ScoreFile) -> None:

@@ -15,7 +15,7 @@ from engine.analysis.fusion import (
     search_weights,
 )
 from engine.metrics import fuse
-from engine.testing.score_files import group_runs, matching_order, read_scores
+from engine.testing.score_files import group_runs, match_files, read_scores
 
 VIDEOS = ["a/0", "a/1", "b/0", "c/0"]
 LABELS = [0, 0, 1, 2]
@@ -144,7 +144,7 @@ def test_streams_are_matched_by_name(tmp_path):
     shuffled = {key: GOOD[key][order] for key in ("video", "label", "score")}
     first = read_scores(write(tmp_path / "a.npz"))
     second = read_scores(write(tmp_path / "b.npz", **shuffled))
-    assert [second.videos[place] for place in matching_order(first, second)] == VIDEOS
+    assert [second.videos[place] for place in match_files(first, second)] == VIDEOS
     fused = fuse_files([first, second], [1, 1.5])
     np.testing.assert_allclose(fused.scores, 2.5 * GOOD["score"])
 
@@ -165,7 +165,7 @@ def test_streams_that_do_not_match_are_refused(tmp_path, changes, message):
     first = read_scores(write(tmp_path / "a.npz"))
     second = read_scores(write(tmp_path / "b.npz", **changes))
     with pytest.raises(DataError, match=message):
-        matching_order(first, second)
+        match_files(first, second)
 
 
 def test_a_list_that_is_longer_is_refused(tmp_path):
@@ -173,7 +173,7 @@ def test_a_list_that_is_longer_is_refused(tmp_path):
     part = {key: GOOD[key][:3] for key in ("video", "label", "score")}
     shorter = read_scores(write(tmp_path / "b.npz", **part))
     with pytest.raises(DataError, match="1 videos are in .*a.npz and not in .*b.npz: c/0"):
-        matching_order(shorter, longer)
+        match_files(shorter, longer)
 
 
 def test_splits_are_grouped(tmp_path):
