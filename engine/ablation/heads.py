@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from datasets import DataError
 from datasets.samplers import TrainingBatches
 from engine.learner import Learner
+from engine.metrics import count_flops
 from engine.testing.token_order import NORMAL, TimeOrder
 from engine.tokens.cache import CachedPart
 from models import NETWORKS, ArchSpec
@@ -86,9 +86,8 @@ def head_size(spec: ArchSpec, classes: int) -> tuple[int, float]:
     with torch.device("meta"), torch.no_grad():
         encoded = NETWORKS[spec.head](spec, classes).eval().encode(torch.empty(1, *spec.clip_shape))
         head = TokenNet(spec, classes).eval()
-        with FlopCounterMode(display=False) as counter:
-            head(encoded)
-    return sum(p.numel() for p in head.parameters()), counter.get_total_flops() / 2e9
+        flops = count_flops(head, encoded)
+    return sum(p.numel() for p in head.parameters()), flops / 2e9
 
 
 def train_head(
