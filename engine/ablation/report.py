@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import bootstrap
 
 from engine import UsageError
 from engine.ablation.protocol import NO_CLASS, Row
-from engine.analysis.statistics import LEVEL, RESAMPLES, SEED
+from engine.analysis.statistics import bootstrap_interval
 from engine.testing.token_order import NORMAL
 
 
@@ -63,18 +62,9 @@ def paired_gain(hits: Mapping[int, np.ndarray], base: Mapping[int, np.ndarray]) 
         return np.mean([part.mean(axis=axis) for part in drawn], axis=0)
 
     found = {"points": round(float(np.mean([gain.mean() for gain in gains])), 2)}
-    if any(len(gain) < 2 for gain in gains):
+    interval = bootstrap_interval(gains, statistic)
+    if interval is None:
         return found
-    interval = bootstrap(
-        gains,
-        statistic,
-        n_resamples=RESAMPLES,
-        batch=500,
-        vectorized=True,
-        confidence_level=LEVEL,
-        method="percentile",
-        rng=np.random.default_rng(SEED),
-    ).confidence_interval
     return found | {"interval": [round(float(end), 2) for end in interval]}
 
 

@@ -11,7 +11,7 @@ from datasets import DataError
 from engine.analysis.fusion import Fusion
 from engine.analysis.statistics import (
     Outcome,
-    bootstrap_intervals,
+    accuracy_intervals,
     class_accuracies,
     exact_interval,
     holm,
@@ -48,7 +48,7 @@ def summarize_run(run: Run) -> dict:
     summary = {"name": run.name, "splits": splits}
     if len(splits) > 1:
         if any(result.clips is None for result in outcomes):
-            outcomes = [replace(result, clips=None, right_clips=None) for result in outcomes]
+            outcomes = [replace(result, clips=None, correct_clips=None) for result in outcomes]
         summary["over_splits"] = over = _with_intervals(outcomes)
         for metric, values in over.items():
             values["sd"] = round(float(np.std([s[metric]["value"] for s in splits], ddof=1)), 4)
@@ -58,7 +58,7 @@ def summarize_run(run: Run) -> dict:
 
 
 def _with_intervals(outcomes: Sequence[Outcome]) -> dict[str, dict]:
-    values, intervals = mean_accuracies(outcomes), bootstrap_intervals(outcomes)
+    values, intervals = mean_accuracies(outcomes), accuracy_intervals(outcomes)
     table = {name: {"value": round(float(v), 4)} for name, v in zip(METRICS, values, strict=False)}
     for place, entry in enumerate(table.values()):
         bounds = None if intervals is None else [round(float(v), 4) for v in intervals[place]]
