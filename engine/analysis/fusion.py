@@ -86,7 +86,7 @@ def fuse_files(streams: Sequence[ScoreFile], weights: Sequence[float]) -> ScoreF
         scores=fuse(_aligned(streams), weights),
         clip_scores=None,
         clip_videos=None,
-        about={},
+        metadata={},
     )
 
 
@@ -103,7 +103,7 @@ def check_held_out(held_out: ScoreFile, test: ScoreFile) -> None:
     """
     check_classes(test, held_out)
     for key in ("arch", "split"):
-        ours, theirs = test.about.get(key), held_out.about.get(key)
+        ours, theirs = test.metadata.get(key), held_out.metadata.get(key)
         if ours is not None and theirs is not None and ours != theirs:
             raise DataError(
                 f"{held_out.path} is of {key} {theirs}, and {test.path} of {key} {ours}: give the "
@@ -119,16 +119,16 @@ def check_held_out(held_out: ScoreFile, test: ScoreFile) -> None:
 
 
 def search_weights(held_out: Sequence[ScoreFile]) -> tuple[tuple[float, ...], float]:
-    """The streams' weights that call most held-out videos right, and their top-1 there, percent.
+    """The streams' weights of the best top-1 on held-out videos, and that top-1, percent.
 
     Every division of 1 in steps of 0.05 is tried (0.1 for more than three streams). Of equally
-    good ones the nearest to equal weights is taken, for nothing speaks against equal ones.
+    good ones those nearest to equal weights are taken.
     """
     scores, labels = _aligned(held_out), held_out[0].labels
     best, found = (-1, 0.0), ()
     for weights in _simplex(len(scores), 20 if len(scores) <= 3 else 10):
-        right = int(topk_hits(fuse(scores, weights), labels, 1).sum())
-        key = (right, -round(float(np.var(weights)), 9))
+        correct = int(topk_hits(fuse(scores, weights), labels, 1).sum())
+        key = (correct, -round(float(np.var(weights)), 9))
         if key > best:
             best, found = key, weights
     return found, 100 * best[0] / len(labels)

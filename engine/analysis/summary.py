@@ -1,4 +1,4 @@
-"""What score files say, as plain numbers: accuracies by run, comparisons, fusion by class."""
+"""Score files summarized as plain numbers: accuracies by run, comparisons, fusion by class."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -115,7 +115,7 @@ def _mcnemar_row(split: int | str, first: np.ndarray, second: np.ndarray) -> dic
 
 
 def summarize_fusion(fusion: Fusion) -> dict:
-    """Weights, and by class over all splits what the streams and their fusion call right.
+    """Weights, and by class over all splits the accuracy of the streams and of their fusion.
 
     `gain` is the fusion's accuracy less the first stream's, in percentage points.
     """

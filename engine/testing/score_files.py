@@ -22,8 +22,8 @@ from datasets.files import written_whole
 from engine.files import CheckpointError, refuse_bomb
 from engine.testing.token_order import NORMAL
 
-# What files of one run have in common; older ones say nothing of the order, it was the normal one.
-ABOUT = ("dataset", "arch", "clips", "crops", "time_order")
+# What files of one run have in common; older ones do not state the order: it was the normal one.
+RUN_KEYS = ("dataset", "arch", "clips", "crops", "time_order")
 MOST_PACKED = 100  # times its size that a file may unpack to; ours are not compressed at all
 _KINDS = {"U": "text", "iu": "whole numbers", "f": "floating-point numbers"}
 _UNREADABLE = (
@@ -46,7 +46,7 @@ class ScoreFile:
         labels: int64 (N,).
         scores: float32 (N, classes); all NaN for a video that could not be scored.
         clip_scores, clip_videos: float32 (M, classes), int64 (M,); None in older files.
-        about: split and ABOUT's keys, as far as the JSON beside the file says.
+        metadata: split and RUN_KEYS from the JSON beside the file; empty without one.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class ScoreFile:
     classes: tuple[str, ...]
     clip_scores: np.ndarray | None
     clip_videos: np.ndarray | None
-    about: Mapping[str, object]
+    metadata: Mapping[str, object]
 
     @property
     def unscored(self) -> int:
@@ -140,7 +140,7 @@ def read_scores(path: Path) -> ScoreFile:
         tuple(classes),
         clip_scores,
         clip_videos,
-        _read_about(path.with_suffix(".json")),
+        _read_metadata(path.with_suffix(".json")),
     )
 
 
@@ -197,8 +197,8 @@ def _nan_rows(scores: np.ndarray) -> np.ndarray:
     return scores
 
 
-def _read_about(path: Path) -> dict[str, object]:
-    """What the test script wrote about the test; empty without a file, or with a foreign one."""
+def _read_metadata(path: Path) -> dict[str, object]:
+    """The test script's JSON about the test; empty without a file, or with a foreign one."""
     if not path.is_file():
         return {}
     try:
@@ -210,8 +210,8 @@ def _read_about(path: Path) -> dict[str, object]:
     if "streams" in content:
         content["arch"] = "+".join(content["streams"])
     content.setdefault("time_order", NORMAL)
-    known = content.keys() >= {"split", *ABOUT} and isinstance(content["split"], int)
-    return {key: content[key] for key in ("split", *ABOUT)} if known else {}
+    known = content.keys() >= {"split", *RUN_KEYS} and isinstance(content["split"], int)
+    return {key: content[key] for key in ("split", *RUN_KEYS)} if known else {}
 
 
 def match_files(first: ScoreFile, other: ScoreFile) -> list[int]:
@@ -301,14 +301,14 @@ def group_runs(files: Sequence[ScoreFile]) -> list[Run]:
 
 
 def _run_name(file: ScoreFile) -> str:
-    if not file.about:
+    test = file.metadata
+    if not test:
         return re.sub(r"[_-]?split\d+", "", file.path.stem)
-    about = file.about
-    crops = "1 crop" if about["crops"] == 1 else f"{about['crops']} crops"
-    order = "" if about["time_order"] == NORMAL else f", {about['time_order']}"
-    return f"{about['dataset']} {about['arch']}, {about['clips']} clip, {crops}{order}"
+    crops = "1 crop" if test["crops"] == 1 else f"{test['crops']} crops"
+    order = "" if test["time_order"] == NORMAL else f", {test['time_order']}"
+    return f"{test['dataset']} {test['arch']}, {test['clips']} clip, {crops}{order}"
 
 
 def _split(file: ScoreFile) -> int:
     named = re.search(r"split(\d+)", file.path.stem)
-    return file.about.get("split", int(named[1]) if named else 1)
+    return file.metadata.get("split", int(named[1]) if named else 1)

@@ -50,7 +50,7 @@ def test_a_good_file(tmp_path):
     assert file.videos == tuple(VIDEOS) and file.classes == ("left", "middle", "right")
     assert file.scores.dtype == file.clip_scores.dtype == np.float32
     assert file.clip_videos.tolist() == [0, 1, 2, 2, 3] and file.unscored == 0
-    assert file.about == about(time_order="normal")  # older files do not say
+    assert file.metadata == about(time_order="normal")  # older files do not say
     assert read_scores(write(tmp_path / "old.npz")).clip_scores is None
 
 
@@ -130,10 +130,10 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path):
 
 def test_the_json_beside(tmp_path):
     path = write(tmp_path / "x.npz", {"streams": {"r": {}, "f": {}}, **about(arch=None)})
-    assert read_scores(path).about["arch"] == "r+f"
+    assert read_scores(path).metadata["arch"] == "r+f"
     for foreign in ("[1]", '{"split": 1}', '{"split": {}, "arch": 3}'):
         path.with_suffix(".json").write_text(foreign)
-        assert read_scores(path).about == {}
+        assert read_scores(path).metadata == {}
     path.with_suffix(".json").write_text("{")
     with pytest.raises(DataError, match="x.json: not readable as JSON"):
         read_scores(path)
