@@ -1,13 +1,13 @@
 """Fusion of any number of streams, with weights that are given or found on held-out videos."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
-from pathlib import Path
+from itertools import product
 
 import numpy as np
 
 from datasets import DataError
+from engine import UsageError
 from engine.metrics import fuse, topk_accuracy, topk_hits
 from engine.testing.score_files import Run, ScoreFile, check_classes, match_files
 
@@ -28,23 +28,44 @@ class Fusion:
 
 
 def fuse_runs(streams: Sequence[Run], weights: Sequence[float]) -> Fusion:
-    """Fuses runs on each split; raises DataError unless they are of the same splits and videos."""
+    """Fuses runs on each split.
+
+    Raises UsageError unless there is a weight for each, and DataError unless they are of the same
+    splits and videos.
+    """
+    _check_number(streams)
+    if len(weights) != len(streams) or not any(weights):
+        raise UsageError(
+            f"--fusion-weights: {len(weights)} weights for {len(streams)} runs; give one for each, "
+            f"not all 0: {_names(streams)}"
+        )
     name = "fused " + " : ".join(f"{weight:g}" for weight in weights)
     return _fuse(streams, name, dict.fromkeys(_splits(streams), tuple(weights)))
 
 
-def search_and_fuse(streams: Sequence[Run], held_out: Mapping[Path, ScoreFile]) -> Fusion:
+def search_and_fuse(
+    streams: Sequence[Run], files: Sequence[ScoreFile], held_out: Sequence[ScoreFile]
+) -> Fusion:
     """Fuses runs with each split's weights found on that split's held-out videos.
 
     Args:
-        held_out: a score file's path -> the same network's scores of held-out videos.
+        files: all score files of the runs.
+        held_out: for each of them, the same network's scores of held-out videos.
 
-    Raises DataError if a held-out video is tested on its split, and for what does not match.
+    Raises UsageError if their numbers do not fit, DataError if a held-out video is tested on its
+    split, and for what does not match.
     """
+    _check_number(streams)
+    if len(held_out) != len(files):
+        raise UsageError(
+            f"--search: {len(held_out)} held-out files for {len(files)} score files; give one for "
+            "each, in the same order"
+        )
+    by_path = {file.path: held for file, held in zip(files, held_out, strict=True)}
     weights, found = {}, {}
     for split in _splits(streams):
         tests = [run.splits[split] for run in streams]
-        ours = [held_out[test.path] for test in tests]
+        ours = [by_path[test.path] for test in tests]
         for pair in zip(ours, tests, strict=True):
             check_held_out(*pair)
         weights[split], top1 = search_weights(ours)
@@ -56,6 +77,15 @@ def search_and_fuse(streams: Sequence[Run], held_out: Mapping[Path, ScoreFile]) 
             "top1_equal_weights": round(topk_accuracy(equal.scores, equal.labels, 1), 4),
         }
     return _fuse(streams, "fused, weights searched", weights, found)
+
+
+def _check_number(streams: Sequence[Run]) -> None:
+    if len(streams) < 2:
+        raise UsageError(f"fusion needs two runs or more; these files are one: {_names(streams)}")
+
+
+def _names(streams: Sequence[Run]) -> str:
+    return "; ".join(run.name for run in streams)
 
 
 def _splits(streams: Sequence[Run]) -> list[int]:
@@ -126,17 +156,13 @@ def search_weights(held_out: Sequence[ScoreFile]) -> tuple[tuple[float, ...], fl
     """
     scores, labels = _aligned(held_out), held_out[0].labels
     best, found = (-1, 0.0), ()
-    for weights in _simplex(len(scores), 20 if len(scores) <= 3 else 10):
+    steps = 20 if len(scores) <= 3 else 10
+    for parts in product(range(steps + 1), repeat=len(scores) - 1):
+        if sum(parts) > steps:
+            continue
+        weights = tuple(part / steps for part in (*parts, steps - sum(parts)))
         correct = int(topk_hits(fuse(scores, weights), labels, 1).sum())
         key = (correct, -round(float(np.var(weights)), 9))
         if key > best:
             best, found = key, weights
     return found, 100 * best[0] / len(labels)
-
-
-def _simplex(streams: int, steps: int) -> Iterator[tuple[float, ...]]:
-    """All ways to divide 1 among the streams in `steps` equal parts."""
-    places = steps + streams - 1  # of steps and of bars between the streams
-    for bars in combinations(range(places), streams - 1):
-        edges = (-1, *bars, places)
-        yield tuple((b - a - 1) / steps for a, b in zip(edges, edges[1:], strict=False))

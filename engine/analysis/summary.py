@@ -10,6 +10,9 @@ import numpy as np
 from datasets import DataError
 from engine.analysis.fusion import Fusion
 from engine.analysis.statistics import (
+    LEVEL,
+    RESAMPLES,
+    SEED,
     Outcome,
     accuracy_intervals,
     class_accuracies,
@@ -22,6 +25,22 @@ from engine.analysis.statistics import (
 from engine.testing.score_files import Run, ScoreFile, match_files
 
 METRICS = ("top1", "top3", "mean_class_accuracy", "clip_top1")
+
+
+def summarize_runs(runs: Sequence[Run], fusion: Fusion | None = None) -> dict:
+    """All that scripts/summarize.py writes as JSON; the fusion, if any, is one more run."""
+    if fusion:
+        runs = [*runs, fusion.fused]
+    comparisons, refused = compare_runs(runs)
+    summary = {
+        "level": LEVEL,
+        "resamples": RESAMPLES,
+        "seed": SEED,
+        "runs": [summarize_run(run) for run in runs],
+        "mcnemar": comparisons,
+        "not_compared": refused,
+    }
+    return summary | ({"fusion": summarize_fusion(fusion)} if fusion else {})
 
 
 def outcome_of(file: ScoreFile) -> Outcome:

@@ -260,7 +260,7 @@ def test_each_split_has_its_own_weights(tmp_path):
     """A video held out on one split may be tested on another, whose weights do not see it."""
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
-    files, held_out = [], {}
+    files, held_out = [], []
     for arch, knows in (("rgb", 1), ("flow", 2)):
         for split in (1, 2):
             strength = 4 if split == knows else 0
@@ -269,12 +269,9 @@ def test_each_split_has_its_own_weights(tmp_path):
                 names = [f"part{part}/{i}" for i in range(60)]
                 json_ = about(arch, split)
                 read = stream(path, names, labels, noisy(rng, labels, strength), about=json_)
-                if kind == "test":
-                    files.append(read)
-                else:
-                    held_out[files[-1].path] = read
+                (files if kind == "test" else held_out).append(read)
     runs = group_runs(files)
-    fusion = search_and_fuse(runs, held_out)
+    fusion = search_and_fuse(runs, files, held_out)
     assert fusion.weights[1][0] > 0.5 > fusion.weights[2][0]
     assert fusion.held_out[1]["top1"] >= fusion.held_out[1]["top1_equal_weights"]
     expected = fuse([runs[0].splits[2].scores, runs[1].splits[2].scores], fusion.weights[2])
