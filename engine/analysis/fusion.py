@@ -1,7 +1,7 @@
 """Fusion of any number of streams, with weights that are given or found on held-out videos."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -24,7 +24,7 @@ class Fusion:
     streams: Sequence[Run]
     fused: Run
     weights: Mapping[int, Sequence[float]]
-    held_out: Mapping[int, Mapping[str, object]] = field(default_factory=dict)
+    held_out: Mapping[int, Mapping[str, object]]
 
 
 def fuse_runs(streams: Sequence[Run], weights: Sequence[float]) -> Fusion:
@@ -33,14 +33,14 @@ def fuse_runs(streams: Sequence[Run], weights: Sequence[float]) -> Fusion:
     Raises UsageError unless there is a weight for each, and DataError unless they are of the same
     splits and videos.
     """
-    _check_number(streams)
+    splits = _splits(streams)
     if len(weights) != len(streams) or not any(weights):
         raise UsageError(
             f"--fusion-weights: {len(weights)} weights for {len(streams)} runs; give one for each, "
-            f"not all 0: {_names(streams)}"
+            f"not all 0: {'; '.join(run.name for run in streams)}"
         )
     name = "fused " + " : ".join(f"{weight:g}" for weight in weights)
-    return _fuse(streams, name, dict.fromkeys(_splits(streams), tuple(weights)))
+    return _fuse(streams, name, dict.fromkeys(splits, tuple(weights)), {})
 
 
 def search_and_fuse(
@@ -55,7 +55,7 @@ def search_and_fuse(
     Raises UsageError if their numbers do not fit, DataError if a held-out video is tested on its
     split, and for what does not match.
     """
-    _check_number(streams)
+    splits = _splits(streams)
     if len(held_out) != len(files):
         raise UsageError(
             f"--search: {len(held_out)} held-out files for {len(files)} score files; give one for "
@@ -63,7 +63,7 @@ def search_and_fuse(
         )
     by_path = {file.path: held for file, held in zip(files, held_out, strict=True)}
     weights, found = {}, {}
-    for split in _splits(streams):
+    for split in splits:
         tests = [run.splits[split] for run in streams]
         ours = [by_path[test.path] for test in tests]
         for pair in zip(ours, tests, strict=True):
@@ -79,16 +79,9 @@ def search_and_fuse(
     return _fuse(streams, "fused, weights searched", weights, found)
 
 
-def _check_number(streams: Sequence[Run]) -> None:
-    if len(streams) < 2:
-        raise UsageError(f"fusion needs two runs or more; these files are one: {_names(streams)}")
-
-
-def _names(streams: Sequence[Run]) -> str:
-    return "; ".join(run.name for run in streams)
-
-
 def _splits(streams: Sequence[Run]) -> list[int]:
+    if len(streams) < 2:
+        raise UsageError(f"fusion needs two runs or more; these files are one: {streams[0].name}")
     for run in streams:
         if run.splits.keys() != streams[0].splits.keys():
             raise DataError(
@@ -98,12 +91,12 @@ def _splits(streams: Sequence[Run]) -> list[int]:
     return list(streams[0].splits)
 
 
-def _fuse(streams, name, weights, found=None) -> Fusion:
+def _fuse(streams: Sequence[Run], name: str, weights: Mapping, held_out: Mapping) -> Fusion:
     splits = {
-        split: fuse_files([run.splits[split] for run in streams], weights[split])
-        for split in weights
+        split: fuse_files([run.splits[split] for run in streams], own)
+        for split, own in weights.items()
     }
-    return Fusion(streams, Run(name, splits), weights, found or {})
+    return Fusion(streams, Run(name, splits), weights, held_out)
 
 
 def fuse_files(streams: Sequence[ScoreFile], weights: Sequence[float]) -> ScoreFile:

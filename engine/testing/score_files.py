@@ -210,9 +210,8 @@ def match_files(first: ScoreFile, other: ScoreFile) -> list[int]:
     Raises DataError, saying what differs, unless both have the same videos, labels and classes.
     """
     check_classes(first, other)
-    listed = (
-        [*zip(file.videos, file.labels, repeat(file.path), strict=False)] for file in (first, other)
-    )
+    files = (first, other)
+    listed = ([*zip(f.videos, f.labels, repeat(f.path), strict=False)] for f in files)
     return match_videos(*listed, (first.path, other.path))
 
 
@@ -231,10 +230,8 @@ def match_videos(
     """
     places = {video: place for place, (video, _, _) in enumerate(other)}
     wanted = {video for video, _, _ in first}
-    for only, here, there in (
-        (wanted - places.keys(), *names),
-        (places.keys() - wanted, *names[::-1]),
-    ):
+    missing, more = wanted - places.keys(), places.keys() - wanted
+    for only, (here, there) in ((missing, names), (more, names[::-1])):
         if only:
             some = ", ".join(sorted(only)[:3])
             raise DataError(f"{len(only)} videos are in {here} and not in {there}: {some}")
