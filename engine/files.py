@@ -74,8 +74,8 @@ def read_file(path: Path, what: str = "checkpoint") -> dict:
     return content
 
 
-def refuse_bomb(path: Path) -> None:
-    """Raises CheckpointError for a zip file that would unpack to more than it holds.
+def refuse_bomb(path: Path, most: float = 1) -> None:
+    """Raises CheckpointError for a zip file that would unpack to more than `most` times its size.
 
     PyTorch stores tensors as they are, so a file of its own is never smaller than its content.
     """
@@ -83,10 +83,11 @@ def refuse_bomb(path: Path) -> None:
         return
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > path.stat().st_size:
+    size = path.stat().st_size
+    if unpacked > most * size:
         raise CheckpointError(
-            f"{path} has {path.stat().st_size} bytes and would unpack to {unpacked}; PyTorch does "
-            "not compress its files, so this is none of them and is not read"
+            f"{path}: a file of {size} bytes that would unpack to {unpacked}; files of this kind "
+            "are never compressed so much, so it is not read"
         )
 
 

@@ -1,16 +1,19 @@
-"""Metrics: pure functions of scores (videos, classes) and labels (videos,), and a pass's sums."""
+"""What is measured: accuracies of scores (videos, classes), a pass's sums, FLOPs and MFU."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 
 def topk_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     """Whether each video's label is among its k highest scores, bool (videos,).
 
-    A label whose score is equalled by others is counted behind them: a constant answer is wrong,
+    A label whose score is equalled by others is ranked after them: a constant answer is wrong,
     and so is a video that could not be scored (NaN).
     """
     k = min(k, scores.shape[1])
@@ -29,18 +32,19 @@ def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     A video that could not be scored (NaN) stands nowhere.
     """
-    classes = scores.shape[1]
-    matrix = np.zeros((classes, classes), np.int64)
+    from sklearn import metrics  # slow to import
+
     scored = ~np.isnan(scores).any(axis=1)
-    np.add.at(matrix, (labels[scored], scores[scored].argmax(axis=1)), 1)
-    return matrix
+    predicted, classes = scores[scored].argmax(axis=1), range(scores.shape[1])
+    return metrics.confusion_matrix(labels[scored], predicted, labels=classes)
 
 
 def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over the classes that occur of the share of their videos called right, in percent."""
-    videos = np.bincount(labels)
-    right = np.bincount(labels, weights=topk_hits(scores, labels, 1))
-    return 100 * float(np.mean(right[videos > 0] / videos[videos > 0]))
+    """Mean over the classes that occur of the share of their videos that are correct, percent."""
+    from sklearn.metrics import recall_score  # slow to import
+
+    predicted = np.where(topk_hits(scores, labels, 1), labels, -1)  # -1: any wrong class
+    return 100 * float(recall_score(labels, predicted, labels=np.unique(labels), average="macro"))
 
 
 def fuse(streams: Sequence[np.ndarray], weights: Sequence[float] | None = None) -> np.ndarray:
@@ -68,7 +72,7 @@ class EpochStats:
         videos, steps: videos seen and optimizer steps taken.
         clips: clips that went through the network.
         loss_sum: cross-entropy over the videos, nats.
-        top1_hits, top3_hits: videos called right.
+        top1_hits, top3_hits: videos whose label is the first, or among the first three.
         loading, computing: seconds spent waiting for data, and on the rest.
     """
 
@@ -113,3 +117,49 @@ class EpochStats:
         self.loss_sum += loss
         self.top1_hits += int(hits[:, 0].sum())
         self.top3_hits += int(hits.sum())
+
+
+def count_flops(model: nn.Module, inputs: Tensor, backward: bool = False) -> int:
+    """Floating point operations of products and convolutions; the model stays as it is.
+
+    A multiplication and its addition are two. On the meta device nothing is computed.
+
+    Args:
+        backward: count the backward pass, too.
+    """
+    was_training = model.training
+    model.eval()  # the same products, and batch statistics stay as they are
+    # Without oneDNN and cuDNN an LSTM consists of products that can be counted.
+    plain = (
+        torch.backends.mkldnn.flags(enabled=False, allow_tf32=None),
+        torch.backends.cudnn.flags(enabled=False),
+    )
+    counter = FlopCounterMode(display=False)
+    with plain[0], plain[1], counter, torch.set_grad_enabled(backward):
+        outputs = model(inputs)
+        if backward:
+            outputs.sum().backward()
+            model.zero_grad(set_to_none=True)
+    model.train(was_training)
+    return counter.get_total_flops()
+
+
+def matrix_rate(device: torch.device, size: int = 1024, seconds: float = 0.3) -> float:
+    """Operations a second in products of two float32 matrices: the fastest of some."""
+    a, b = torch.rand(2, size, size, device=device)
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        (a @ b)[0, 0].item()  # waits for the result on a GPU, too
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def mfu(flops: float, clips_per_second: float, rate: float) -> float:
+    """Model FLOPs utilisation, percent: how much of the machine's rate a training uses.
+
+    Args:
+        flops: operations for one clip, forward and backward.
+        rate: operations a second that the machine can do, such as its matrix_rate.
+    """
+    return 100 * flops * clips_per_second / rate

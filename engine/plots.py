@@ -1,4 +1,4 @@
-"""Pictures: learning curves and confusion matrices, as PNG files."""
+"""Pictures: learning curves, confusion matrices and accuracies of several runs, as PNG files."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from datasets.files import written_whole
+
+matplotlib.rcParams["text.parse_math"] = False  # a class name may hold a $
 MAX_GAINS = 40  # bars: the classes that lose and gain most
 
 
@@ -20,7 +23,7 @@ def plot_confusion_matrix(matrix: np.ndarray, class_names: list[str], path: Path
     side = max(4.5, min(20.0, 0.22 * classes + 3))
     figure, axes = plt.subplots(figsize=(side, side), layout="constrained")
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="called", ylabel="class")
+    axes.set(xlabel="predicted", ylabel="class")
     font = 9 if classes <= 20 else 6
     axes.set_xticks(range(classes), class_names, rotation=90, fontsize=font)
     axes.set_yticks(range(classes), class_names, fontsize=font)
@@ -36,9 +39,9 @@ def plot_curves(log: Path, path: Path) -> None:
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     epochs = {line["epoch"]: line for line in lines}
     figure, (loss, top1) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-    for part, label in (("train", "training"), ("val", "validation")):
+    for subset, label in (("train", "training"), ("val", "validation")):
         for axes, key in ((loss, "loss"), (top1, "top1")):
-            values = [epochs[epoch][part][key] for epoch in sorted(epochs)]
+            values = [epochs[epoch][subset][key] for epoch in sorted(epochs)]
             axes.plot(sorted(epochs), values, marker=".", label=label)
     loss.set(xlabel="epoch", ylabel="cross-entropy, nats")
     top1.set(xlabel="epoch", ylabel="top-1, %", ylim=(0, 100))
@@ -89,9 +92,7 @@ def _draw_runs(axes: plt.Axes, runs: list[dict]) -> None:
 
 
 def save_figure(figure: plt.Figure, path: Path, dpi: int = 110) -> None:
-    """Writes a PNG through a temporary name, and closes the figure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.stem + ".tmp.png")
-    figure.savefig(temporary, dpi=dpi)
+    """Writes a PNG, whole or not at all, and closes the figure."""
+    with written_whole(path) as file:
+        figure.savefig(file, format="png", dpi=dpi)
     plt.close(figure)
-    temporary.replace(path)

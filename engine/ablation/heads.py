@@ -1,4 +1,4 @@
-"""One temporal head trained and scored on a cache's tokens, by the common training and test loops."""
+"""One temporal head trained and scored on tokens, by the common training and test loops."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -118,7 +118,7 @@ def train_head(
 def score_head(
     model: VideoNet, cache: TokenCache, subset: CachedSubset, order: str = NORMAL
 ) -> Scores:
-    """The mean of each video's logits over its views, float32 (videos, classes), and each view's."""
+    """The mean of each video's logits over its views, (videos, classes), and each view's."""
     stream = Stream(
         spec=model.spec,
         split=replace(cached_split(cache), val=subset.records),

@@ -171,7 +171,7 @@ class NetworkSweep:
 
 
 def check_name(spec: ArchSpec) -> None:
-    """Raises UsageError where the name, which is all that a training gets, means another network."""
+    """Raises UsageError where the name, all that a training gets, means another network."""
     if get_arch(spec.name) != spec:
         raise UsageError(
             f"{spec.name} is the published name of another network; give an --arch with the "

@@ -1,15 +1,15 @@
 """Fusion of any number of streams, with weights that are given or found on held-out videos."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import combinations
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
 from datasets import DataError
+from engine import UsageError
 from engine.metrics import fuse, topk_accuracy, topk_hits
-from engine.testing.score_files import Run, ScoreFile, check_classes, matching_order
+from engine.testing.score_files import Run, ScoreFile, check_classes, match_files
 
 
 @dataclass(frozen=True)
@@ -24,27 +24,48 @@ class Fusion:
     streams: Sequence[Run]
     fused: Run
     weights: Mapping[int, Sequence[float]]
-    held_out: Mapping[int, Mapping[str, object]] = field(default_factory=dict)
+    held_out: Mapping[int, Mapping[str, object]]
 
 
 def fuse_runs(streams: Sequence[Run], weights: Sequence[float]) -> Fusion:
-    """Fuses runs on each split; raises DataError unless they are of the same splits and videos."""
+    """Fuses runs on each split.
+
+    Raises UsageError unless there is a weight for each, and DataError unless they are of the same
+    splits and videos.
+    """
+    splits = _splits(streams)
+    if len(weights) != len(streams) or not any(weights):
+        raise UsageError(
+            f"--fusion-weights: {len(weights)} weights for {len(streams)} runs; give one for each, "
+            f"not all 0: {'; '.join(run.name for run in streams)}"
+        )
     name = "fused " + " : ".join(f"{weight:g}" for weight in weights)
-    return _fuse(streams, name, dict.fromkeys(_splits(streams), tuple(weights)))
+    return _fuse(streams, name, dict.fromkeys(splits, tuple(weights)), {})
 
 
-def search_and_fuse(streams: Sequence[Run], held_out: Mapping[Path, ScoreFile]) -> Fusion:
+def search_and_fuse(
+    streams: Sequence[Run], files: Sequence[ScoreFile], held_out: Sequence[ScoreFile]
+) -> Fusion:
     """Fuses runs with each split's weights found on that split's held-out videos.
 
     Args:
-        held_out: a score file's path -> the same network's scores of held-out videos.
+        files: all score files of the runs.
+        held_out: for each of them, the same network's scores of held-out videos.
 
-    Raises DataError if a held-out video is tested on its split, and for what does not match.
+    Raises UsageError if their numbers do not fit, DataError if a held-out video is tested on its
+    split, and for what does not match.
     """
+    splits = _splits(streams)
+    if len(held_out) != len(files):
+        raise UsageError(
+            f"--search: {len(held_out)} held-out files for {len(files)} score files; give one for "
+            "each, in the same order"
+        )
+    by_path = {file.path: held for file, held in zip(files, held_out, strict=True)}
     weights, found = {}, {}
-    for split in _splits(streams):
+    for split in splits:
         tests = [run.splits[split] for run in streams]
-        ours = [held_out[test.path] for test in tests]
+        ours = [by_path[test.path] for test in tests]
         for pair in zip(ours, tests, strict=True):
             check_held_out(*pair)
         weights[split], top1 = search_weights(ours)
@@ -59,6 +80,8 @@ def search_and_fuse(streams: Sequence[Run], held_out: Mapping[Path, ScoreFile]) 
 
 
 def _splits(streams: Sequence[Run]) -> list[int]:
+    if len(streams) < 2:
+        raise UsageError(f"fusion needs two runs or more; these files are one: {streams[0].name}")
     for run in streams:
         if run.splits.keys() != streams[0].splits.keys():
             raise DataError(
@@ -68,12 +91,12 @@ def _splits(streams: Sequence[Run]) -> list[int]:
     return list(streams[0].splits)
 
 
-def _fuse(streams, name, weights, found=None) -> Fusion:
+def _fuse(streams: Sequence[Run], name: str, weights: Mapping, held_out: Mapping) -> Fusion:
     splits = {
-        split: fuse_files([run.splits[split] for run in streams], weights[split])
-        for split in weights
+        split: fuse_files([run.splits[split] for run in streams], own)
+        for split, own in weights.items()
     }
-    return Fusion(streams, Run(name, splits), weights, found or {})
+    return Fusion(streams, Run(name, splits), weights, held_out)
 
 
 def fuse_files(streams: Sequence[ScoreFile], weights: Sequence[float]) -> ScoreFile:
@@ -86,12 +109,12 @@ def fuse_files(streams: Sequence[ScoreFile], weights: Sequence[float]) -> ScoreF
         scores=fuse(_aligned(streams), weights),
         clip_scores=None,
         clip_videos=None,
-        about={},
+        metadata={},
     )
 
 
 def _aligned(streams: Sequence[ScoreFile]) -> list[np.ndarray]:
-    return [stream.scores[matching_order(streams[0], stream)] for stream in streams]
+    return [stream.scores[match_files(streams[0], stream)] for stream in streams]
 
 
 def check_held_out(held_out: ScoreFile, test: ScoreFile) -> None:
@@ -103,7 +126,7 @@ def check_held_out(held_out: ScoreFile, test: ScoreFile) -> None:
     """
     check_classes(test, held_out)
     for key in ("arch", "split"):
-        ours, theirs = test.about.get(key), held_out.about.get(key)
+        ours, theirs = test.metadata.get(key), held_out.metadata.get(key)
         if ours is not None and theirs is not None and ours != theirs:
             raise DataError(
                 f"{held_out.path} is of {key} {theirs}, and {test.path} of {key} {ours}: give the "
@@ -119,24 +142,20 @@ def check_held_out(held_out: ScoreFile, test: ScoreFile) -> None:
 
 
 def search_weights(held_out: Sequence[ScoreFile]) -> tuple[tuple[float, ...], float]:
-    """The streams' weights that call most held-out videos right, and their top-1 there, percent.
+    """The streams' weights of the best top-1 on held-out videos, and that top-1, percent.
 
     Every division of 1 in steps of 0.05 is tried (0.1 for more than three streams). Of equally
-    good ones the nearest to equal weights is taken, for nothing speaks against equal ones.
+    good ones those nearest to equal weights are taken.
     """
     scores, labels = _aligned(held_out), held_out[0].labels
     best, found = (-1, 0.0), ()
-    for weights in _simplex(len(scores), 20 if len(scores) <= 3 else 10):
-        right = int(topk_hits(fuse(scores, weights), labels, 1).sum())
-        key = (right, -round(float(np.var(weights)), 9))
+    steps = 20 if len(scores) <= 3 else 10
+    for parts in product(range(steps + 1), repeat=len(scores) - 1):
+        if sum(parts) > steps:
+            continue
+        weights = tuple(part / steps for part in (*parts, steps - sum(parts)))
+        correct = int(topk_hits(fuse(scores, weights), labels, 1).sum())
+        key = (correct, -round(float(np.var(weights)), 9))
         if key > best:
             best, found = key, weights
     return found, 100 * best[0] / len(labels)
-
-
-def _simplex(streams: int, steps: int) -> Iterator[tuple[float, ...]]:
-    """All ways to divide 1 among the streams in `steps` equal parts."""
-    places = steps + streams - 1  # of steps and of bars between the streams
-    for bars in combinations(range(places), streams - 1):
-        edges = (-1, *bars, places)
-        yield tuple((b - a - 1) / steps for a, b in zip(edges, edges[1:], strict=False))

@@ -1,9 +1,9 @@
-"""Statistics of tests: what may be concluded from a few hundred videos. Pure functions.
+"""Statistics of tests: intervals and significance of accuracies. Pure functions.
 
 Accuracies are in percent. A video that could not be scored is wrong in all of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +16,12 @@ LEVEL, RESAMPLES, SEED = 0.95, 9999, 0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the videos of one test.
+    """Which videos of one test are correct.
 
     Attributes:
         labels: int64 (N,).
         top1, top3: bool (N,), the label is the first, or among the first three.
-        clips, right_clips: int64 (N,), the clips of each video and those called right alone;
+        clips, correct_clips: int64 (N,), the clips of each video, and the correct ones;
             None if they are not known.
     """
 
@@ -29,7 +29,7 @@ class Outcome:
     top1: np.ndarray
     top3: np.ndarray
     clips: np.ndarray | None = None
-    right_clips: np.ndarray | None = None
+    correct_clips: np.ndarray | None = None
 
 
 def outcome(
@@ -42,10 +42,10 @@ def outcome(
     top1, top3 = (topk_hits(scores, labels, k) for k in (1, 3))
     if clip_scores is None:
         return Outcome(labels, top1, top3)
-    right = topk_hits(clip_scores, labels[clip_videos], 1)
+    correct = topk_hits(clip_scores, labels[clip_videos], 1)
     clips = np.bincount(clip_videos, minlength=len(labels))
-    right_clips = np.bincount(clip_videos[right], minlength=len(labels))
-    return Outcome(labels, top1, top3, clips, right_clips)
+    correct_clips = np.bincount(clip_videos[correct], minlength=len(labels))
+    return Outcome(labels, top1, top3, clips, correct_clips)
 
 
 def accuracies(result: Outcome, places: np.ndarray) -> np.ndarray:
@@ -62,13 +62,13 @@ def accuracies(result: Outcome, places: np.ndarray) -> np.ndarray:
     classes, rows = result.labels.max() + 1, int(np.prod(places.shape[:-1]))
     cells = result.labels[places].reshape(rows, -1) + classes * np.arange(rows)[:, None]
     videos = np.bincount(cells.ravel(), minlength=rows * classes).reshape(rows, classes)
-    right = np.bincount(cells.ravel(), top1.ravel(), rows * classes).reshape(rows, classes)
-    by_class = np.divide(right, videos, out=np.zeros(right.shape), where=videos > 0)
+    correct = np.bincount(cells.ravel(), top1.ravel(), rows * classes).reshape(rows, classes)
+    by_class = np.divide(correct, videos, out=np.zeros(correct.shape), where=videos > 0)
     mean_class = by_class.sum(axis=1) / (videos > 0).sum(axis=1)
     values.append(mean_class.reshape(places.shape[:-1]))
     if result.clips is not None:
         clips = result.clips[places].sum(axis=-1)
-        values.append(result.right_clips[places].sum(axis=-1) / clips)
+        values.append(result.correct_clips[places].sum(axis=-1) / clips)
     return 100 * np.stack(values)
 
 
@@ -77,21 +77,36 @@ def mean_accuracies(splits: Sequence[Outcome]) -> np.ndarray:
     return np.mean([accuracies(result, np.arange(len(result.labels))) for result in splits], 0)
 
 
-def bootstrap_intervals(splits: Sequence[Outcome]) -> np.ndarray | None:
+def accuracy_intervals(splits: Sequence[Outcome]) -> np.ndarray | None:
     """Percentile bootstrap intervals of the accuracies' mean over the splits, (3 or 4, 2).
 
     Videos are drawn again within each split; the clips of a video stay together. The training's
     own randomness is not in it. None if a split has a single video.
     """
-    if any(len(result.labels) < 2 for result in splits):
-        return None
 
     def statistic(*places: np.ndarray, axis: int) -> np.ndarray:
         drawn = zip(splits, places, strict=True)
         return np.mean([accuracies(result, rows) for result, rows in drawn], axis=0)
 
+    return bootstrap_interval([np.arange(len(result.labels)) for result in splits], statistic)
+
+
+def bootstrap_interval(
+    samples: Sequence[np.ndarray], statistic: Callable[..., np.ndarray]
+) -> np.ndarray | None:
+    """Percentile bootstrap interval of a statistic of samples that are drawn independently.
+
+    Args:
+        samples: one or more arrays (N,).
+        statistic: resamples (..., n) of each sample, and `axis=-1` -> values (..., resamples).
+
+    Returns:
+        Both ends, (..., 2); None if a sample has a single element.
+    """
+    if any(len(sample) < 2 for sample in samples):
+        return None
     interval = bootstrap(
-        [np.arange(len(result.labels)) for result in splits],
+        samples,
         statistic,
         n_resamples=RESAMPLES,
         batch=500,  # bounds the memory: rows of all videos
@@ -100,12 +115,12 @@ def bootstrap_intervals(splits: Sequence[Outcome]) -> np.ndarray | None:
         method="percentile",
         rng=np.random.default_rng(SEED),
     ).confidence_interval
-    return np.stack([interval.low, interval.high], axis=1)
+    return np.stack([interval.low, interval.high], axis=-1)
 
 
-def exact_interval(right: int, videos: int) -> tuple[float, float]:
+def exact_interval(correct: int, videos: int) -> tuple[float, float]:
     """Clopper-Pearson interval of an accuracy, percent: for 0 or 100 %, where a bootstrap fails."""
-    interval = binomtest(right, videos).proportion_ci(LEVEL, method="exact")
+    interval = binomtest(correct, videos).proportion_ci(LEVEL, method="exact")
     return 100 * interval.low, 100 * interval.high
 
 
@@ -113,8 +128,8 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
     """McNemar's exact test between two runs on the same videos, hits bool (N,) each.
 
     Returns:
-        How many videos only the first and only the second called right, and the two-sided p
-        value of so uneven a division if both were equally good.
+        How many videos only the first and only the second predicts correctly, and the two-sided
+        p value of so uneven a division if both were equally good.
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     if only_first + only_second == 0:
@@ -123,7 +138,7 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values: the chance of any false find among all comparisons stays below.
+    """Holm's adjusted p values: they bound the chance of one or more false findings in all tests.
 
     S. Holm, A simple sequentially rejective multiple test procedure, 1979.
     """
@@ -136,12 +151,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def class_accuracies(splits: Sequence[Outcome], classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Videos of each class over all splits, and the share of them called right, percent.
+    """Videos of each class over all splits, and the share that is correct, percent.
 
     A class without videos is NaN.
     """
     labels = np.concatenate([result.labels for result in splits])
-    right = np.concatenate([result.top1 for result in splits])
+    correct = np.concatenate([result.top1 for result in splits])
     videos = np.bincount(labels, minlength=classes)
-    hits = np.bincount(labels[right], minlength=classes)
+    hits = np.bincount(labels[correct], minlength=classes)
     return videos, np.where(videos > 0, 100 * hits / np.maximum(videos, 1), np.nan)

@@ -1,17 +1,20 @@
-"""What score files say, as plain numbers: accuracies by run, comparisons, fusion by class."""
+"""Score files summarized as plain numbers: accuracies by run, comparisons, fusion by class."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, repeat
 
 import numpy as np
 
 from datasets import DataError
 from engine.analysis.fusion import Fusion
 from engine.analysis.statistics import (
+    LEVEL,
+    RESAMPLES,
+    SEED,
     Outcome,
-    bootstrap_intervals,
+    accuracy_intervals,
     class_accuracies,
     exact_interval,
     holm,
@@ -19,9 +22,25 @@ from engine.analysis.statistics import (
     mean_accuracies,
     outcome,
 )
-from engine.testing.score_files import Run, ScoreFile, matching_order
+from engine.testing.score_files import Run, ScoreFile, match_files
 
 METRICS = ("top1", "top3", "mean_class_accuracy", "clip_top1")
+
+
+def summarize_runs(runs: Sequence[Run], fusion: Fusion | None = None) -> dict:
+    """All that scripts/summarize.py writes as JSON; the fusion, if any, is one more run."""
+    if fusion:
+        runs = [*runs, fusion.fused]
+    comparisons, refused = compare_runs(runs)
+    summary = {
+        "level": LEVEL,
+        "resamples": RESAMPLES,
+        "seed": SEED,
+        "runs": [summarize_run(run) for run in runs],
+        "mcnemar": comparisons,
+        "not_compared": refused,
+    }
+    return summary | ({"fusion": summarize_fusion(fusion)} if fusion else {})
 
 
 def outcome_of(file: ScoreFile) -> Outcome:
@@ -42,13 +61,12 @@ def summarize_run(run: Run) -> dict:
         }
         for metric, hits in (("top1", result.top1), ("top3", result.top3)):
             if hits.all() or not hits.any():
-                bounds = exact_interval(int(hits.sum()), len(hits))
-                entry[metric]["exact"] = [round(bound, 4) for bound in bounds]
+                entry[metric]["exact"] = _rounded(exact_interval(int(hits.sum()), len(hits)))
         splits.append(entry)
     summary = {"name": run.name, "splits": splits}
     if len(splits) > 1:
         if any(result.clips is None for result in outcomes):
-            outcomes = [replace(result, clips=None, right_clips=None) for result in outcomes]
+            outcomes = [replace(result, clips=None, correct_clips=None) for result in outcomes]
         summary["over_splits"] = over = _with_intervals(outcomes)
         for metric, values in over.items():
             values["sd"] = round(float(np.std([s[metric]["value"] for s in splits], ddof=1)), 4)
@@ -58,12 +76,14 @@ def summarize_run(run: Run) -> dict:
 
 
 def _with_intervals(outcomes: Sequence[Outcome]) -> dict[str, dict]:
-    values, intervals = mean_accuracies(outcomes), bootstrap_intervals(outcomes)
-    table = {name: {"value": round(float(v), 4)} for name, v in zip(METRICS, values, strict=False)}
-    for place, entry in enumerate(table.values()):
-        bounds = None if intervals is None else [round(float(v), 4) for v in intervals[place]]
-        entry["interval"] = bounds
-    return table
+    values, intervals = mean_accuracies(outcomes), accuracy_intervals(outcomes)
+    ends = repeat(None) if intervals is None else map(_rounded, intervals)
+    rows = zip(METRICS, _rounded(values), ends, strict=False)
+    return {metric: {"value": value, "interval": interval} for metric, value, interval in rows}
+
+
+def _rounded(values: Iterable[float]) -> list[float]:
+    return [round(float(value), 4) for value in values]
 
 
 def compare_runs(runs: Sequence[Run]) -> tuple[list[dict], list[str]]:
@@ -72,12 +92,13 @@ def compare_runs(runs: Sequence[Run]) -> tuple[list[dict], list[str]]:
     A pair tested on several splits is compared on each and on all of them together; Holm's
     correction counts each pair once.
     """
-    rows, refused = [], []
+    rows, decisive, refused = [], [], []
     for first, second in combinations(range(len(runs)), 2):
         pair, reasons = _compare(runs[first], runs[second])
-        rows += [{"first": first, "second": second} | row for row in pair]
+        pair = [{"first": first, "second": second} | row for row in pair]
+        rows += pair
+        decisive += pair[-1:]  # of all splits together
         refused += reasons
-    decisive = [row for row in rows if row.pop("decisive")]
     for row, p in zip(decisive, holm([row["p"] for row in decisive]), strict=True):
         row["p_holm"] = p
     return rows, refused
@@ -90,7 +111,7 @@ def _compare(first: Run, second: Run) -> tuple[list[dict], list[str]]:
         if not set(ours.videos) & set(theirs.videos):
             continue  # other data: nothing to compare
         try:
-            order = matching_order(ours, theirs)
+            order = match_files(ours, theirs)
         except DataError as error:
             refused.append(str(error))
             continue
@@ -98,8 +119,6 @@ def _compare(first: Run, second: Run) -> tuple[list[dict], list[str]]:
     rows = [_mcnemar_row(split, *hits[split]) for split in sorted(hits)]
     if len(rows) > 1:
         rows.append(_mcnemar_row("all", *map(np.concatenate, zip(*hits.values(), strict=True))))
-    for row in rows:
-        row["decisive"] = row is rows[-1]
     return rows, refused
 
 
@@ -115,7 +134,7 @@ def _mcnemar_row(split: int | str, first: np.ndarray, second: np.ndarray) -> dic
 
 
 def summarize_fusion(fusion: Fusion) -> dict:
-    """Weights, and by class over all splits what the streams and their fusion call right.
+    """Weights, and by class over all splits the accuracy of the streams and of their fusion.
 
     `gain` is the fusion's accuracy less the first stream's, in percentage points.
     """
@@ -129,7 +148,7 @@ def summarize_fusion(fusion: Fusion) -> dict:
         {
             "class": name,
             "videos": int(videos[place]),
-            "streams": [round(float(share[place]), 4) for share in columns[:-1]],
+            "streams": _rounded(share[place] for share in columns[:-1]),
             "fused": round(float(columns[-1][place]), 4),
             "gain": round(float(columns[-1][place] - columns[0][place]), 4),
         }

@@ -7,6 +7,7 @@ import numpy as np
 
 from engine.files import write_json
 from engine.metrics import confusion_matrix, mean_class_accuracy, topk_accuracy
+from engine.testing.score_files import write_scores
 
 MAX_TABLE_CLASSES = 12
 
@@ -61,26 +62,11 @@ def write_results(
     """
     from engine.plots import plot_confusion_matrix  # matplotlib is slow to import
 
-    stem.parent.mkdir(parents=True, exist_ok=True)
     scores_file = scores_file or stem.with_name(stem.name + ".npz")
-    scores_file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = scores_file.with_name(scores_file.name + ".tmp.npz")
-    clips = {}
-    if clip_scores:
-        clips["clip_score"] = np.concatenate(clip_scores).astype(np.float32)
-        clips["clip_video"] = np.repeat(np.arange(len(videos)), list(map(len, clip_scores)))
-    np.savez(
-        temporary,
-        video=np.array(videos),
-        label=labels.astype(np.int64),
-        score=scores.astype(np.float32),
-        classes=np.array(class_names),
-        **clips,
-    )
-    temporary.replace(scores_file)
+    write_scores(scores_file, videos, labels, scores, class_names, clip_scores)
     matrix = confusion_matrix(scores, labels)
     if len(class_names) <= MAX_TABLE_CLASSES:
-        print("rows: the video's class, columns: what it was called")
+        print("rows: the video's class, columns: the predicted class")
         print(confusion_table(matrix, class_names))
     picture = stem.with_name(stem.name + ".png")
     plot_confusion_matrix(matrix, class_names, picture)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import DataError
 from engine import UsageError, distributed
 from engine.config import TestConfig
 from engine.files import resolve
 from engine.metrics import fuse
 from engine.testing.report import print_summary, summarize_scores, write_results
 from engine.testing.score import score_all
+from engine.testing.score_files import match_videos
 from engine.testing.stream import Stream, build_stream
 from engine.testing.token_order import NORMAL
 from video_transforms import NO_FLIP
@@ -41,7 +41,8 @@ def run_fused_test(config: TestConfig, rgb_network: Network, flow_network: Netwo
     for stream, modality in ((rgb, "rgb"), (flow, "flow")):
         if stream.spec.modality != modality:
             raise UsageError(f"--arch_{modality} {stream.spec.name} is no {modality} network")
-    order = _matching_order(rgb, flow)
+    listed = ([(r.folder, r.label, r.line) for r in stream.split.val] for stream in streams)
+    order = match_videos(*listed, ("the RGB list", "the flow list"))
     # test
     start = time.perf_counter()
     rgb_scores, _, rgb_summary = _test_stream(rgb)
@@ -68,31 +69,6 @@ def _test_stream(stream: Stream) -> tuple[np.ndarray, list[np.ndarray], dict]:
     for error in stream.unscored.values():
         print(f"not scored, counts as wrong: {error}")
     return scores, clip_scores, summary | {"unscored": stream.unscored}
-
-
-def _matching_order(rgb: Stream, flow: Stream) -> list[int]:
-    """Where each RGB video stands in the flow list; raises DataError if the lists disagree."""
-    places = {record.folder: place for place, record in enumerate(flow.split.val)}
-    wanted = {record.folder for record in rgb.split.val}
-    for only, name, other in (
-        (wanted - places.keys(), "RGB", "flow"),
-        (places.keys() - wanted, "flow", "RGB"),
-    ):
-        if only:
-            some = ", ".join(sorted(only)[:3])
-            raise DataError(
-                f"{len(only)} videos are in the {name} list and not in the {other} list: {some}"
-            )
-    if len(flow.split.val) != len(rgb.split.val):
-        raise DataError("a video is listed twice in the RGB or the flow list")
-    for record in rgb.split.val:
-        twin = flow.split.val[places[record.folder]]
-        if twin.label != record.label:
-            raise DataError(
-                f"{record.line} and {twin.line}: '{record.folder}' has label {record.label} "
-                f"in one list and {twin.label} in the other"
-            )
-    return [places[record.folder] for record in rgb.split.val]
 
 
 def _metadata(config: TestConfig, streams: Sequence[Stream]) -> dict:

@@ -1,37 +1,30 @@
-"""Score files of the test scripts: read without executing anything, matched by video, grouped.
+"""Score files of the test scripts: written, read, matched by video, and grouped into runs.
 
 A file is an npz with `video` (N,), `label` (N,), `score` (N, classes) and `classes` (classes,);
 newer ones also hold `clip_score` (M, classes), each clip's logits averaged over its crops, and
 `clip_video` (M,), the place of the clip's video. What was tested stands in a JSON of the same stem.
+Reading executes nothing.
 """
 
 import json
 import re
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
 from datasets import DataError
+from datasets.files import written_whole
+from engine.files import CheckpointError, refuse_bomb
 from engine.testing.token_order import NORMAL
 
-# What files of one run have in common; older ones say nothing of the order, it was the normal one.
-ABOUT = ("dataset", "arch", "clips", "crops", "time_order")
+# What files of one run have in common; older ones do not state the order: it was the normal one.
+RUN_KEYS = ("dataset", "arch", "clips", "crops", "time_order")
 MOST_PACKED = 100  # times its size that a file may unpack to; ours are not compressed at all
 _KINDS = {"U": "text", "iu": "whole numbers", "f": "floating-point numbers"}
-_UNREADABLE = (
-    ValueError,
-    EOFError,
-    OSError,
-    RuntimeError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class ScoreFile:
         labels: int64 (N,).
         scores: float32 (N, classes); all NaN for a video that could not be scored.
         clip_scores, clip_videos: float32 (M, classes), int64 (M,); None in older files.
-        about: split and ABOUT's keys, as far as the JSON beside the file says.
+        metadata: split and RUN_KEYS from the JSON beside the file; empty without one.
     """
 
     path: Path
@@ -53,7 +46,7 @@ class ScoreFile:
     classes: tuple[str, ...]
     clip_scores: np.ndarray | None
     clip_videos: np.ndarray | None
-    about: Mapping[str, object]
+    metadata: Mapping[str, object]
 
     @property
     def unscored(self) -> int:
@@ -72,6 +65,35 @@ class Run:
 
     name: str
     splits: Mapping[int, ScoreFile]
+
+
+def write_scores(
+    path: Path,
+    videos: Sequence[str],
+    labels: np.ndarray,
+    scores: np.ndarray,
+    classes: Sequence[str],
+    clip_scores: Sequence[np.ndarray] = (),
+) -> None:
+    """Writes a score file, whole or not at all.
+
+    Args:
+        labels, scores: (N,) and (N, classes).
+        clip_scores: of each video (clips, classes), if clips have scores of their own.
+    """
+    clips = {}
+    if clip_scores:
+        clips["clip_score"] = np.concatenate(clip_scores).astype(np.float32)
+        clips["clip_video"] = np.repeat(np.arange(len(videos)), list(map(len, clip_scores)))
+    with written_whole(path) as file:
+        np.savez(
+            file,
+            video=np.array(videos),
+            label=labels.astype(np.int64),
+            score=scores.astype(np.float32),
+            classes=np.array(classes),
+            **clips,
+        )
 
 
 def read_scores(path: Path) -> ScoreFile:
@@ -108,7 +130,7 @@ def read_scores(path: Path) -> ScoreFile:
         tuple(classes),
         clip_scores,
         clip_videos,
-        _read_about(path.with_suffix(".json")),
+        _read_metadata(path.with_suffix(".json")),
     )
 
 
@@ -116,27 +138,19 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such score file")
     try:
-        if zipfile.is_zipfile(path):
-            _refuse_bomb(path)
+        refuse_bomb(path, MOST_PACKED)
         data = np.load(path, allow_pickle=False)
         if isinstance(data, np.ndarray):
             raise ValueError("it holds a single array, not those of an npz")
         with data:
             return dict(data)
-    except _UNREADABLE as error:
+    except CheckpointError as error:
+        raise DataError(str(error)) from None
+    except Exception as error:  # whatever broken bytes lead NumPy to
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "Object arrays" in reason or "pickled data" in reason:
             reason = "it is no npz, or holds pickled objects, which are never loaded"
         raise DataError(f"{path}: not a readable score file: {reason}") from None
-
-
-def _refuse_bomb(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > MOST_PACKED * path.stat().st_size:
-        raise ValueError(
-            f"it would unpack {path.stat().st_size} bytes to {unpacked}, which no scores do"
-        )
 
 
 def _check(path: Path, data: Mapping, key: str, dimensions: int, kinds: str) -> None:
@@ -173,8 +187,8 @@ def _nan_rows(scores: np.ndarray) -> np.ndarray:
     return scores
 
 
-def _read_about(path: Path) -> dict[str, object]:
-    """What the test script wrote about the test; empty without a file, or with a foreign one."""
+def _read_metadata(path: Path) -> dict[str, object]:
+    """The test script's JSON about the test; empty without a file, or with a foreign one."""
     if not path.is_file():
         return {}
     try:
@@ -186,33 +200,48 @@ def _read_about(path: Path) -> dict[str, object]:
     if "streams" in content:
         content["arch"] = "+".join(content["streams"])
     content.setdefault("time_order", NORMAL)
-    known = content.keys() >= {"split", *ABOUT} and isinstance(content["split"], int)
-    return {key: content[key] for key in ("split", *ABOUT)} if known else {}
+    known = content.keys() >= {"split", *RUN_KEYS} and isinstance(content["split"], int)
+    return {key: content[key] for key in ("split", *RUN_KEYS)} if known else {}
 
 
-def matching_order(first: ScoreFile, other: ScoreFile) -> list[int]:
+def match_files(first: ScoreFile, other: ScoreFile) -> list[int]:
     """Where each of the first file's videos stands in the other.
 
     Raises DataError, saying what differs, unless both have the same videos, labels and classes.
     """
     check_classes(first, other)
-    places = {video: place for place, video in enumerate(other.videos)}
-    for here, there, only in (
-        (first, other, [v for v in first.videos if v not in places]),
-        (other, first, sorted(places.keys() - set(first.videos))),
-    ):
+    files = (first, other)
+    listed = ([*zip(f.videos, f.labels, repeat(f.path), strict=False)] for f in files)
+    return match_videos(*listed, (first.path, other.path))
+
+
+def match_videos(
+    first: Sequence[tuple[str, int, object]],
+    other: Sequence[tuple[str, int, object]],
+    names: tuple[object, object],
+) -> list[int]:
+    """Where each video of one list stands in another.
+
+    Args:
+        first, other: each video's name, label, and where that is written, for error messages.
+        names: what error messages call the two lists.
+
+    Raises DataError, saying what differs, unless both have the same videos and labels.
+    """
+    places = {video: place for place, (video, _, _) in enumerate(other)}
+    wanted = {video for video, _, _ in first}
+    missing, more = wanted - places.keys(), places.keys() - wanted
+    for only, (here, there) in ((missing, names), (more, names[::-1])):
         if only:
-            some = ", ".join(only[:3])
-            raise DataError(
-                f"{len(only)} videos are in {here.path} and not in {there.path}: {some}"
-            )
-    order = [places[video] for video in first.videos]
-    for video, label, twin in zip(first.videos, first.labels, other.labels[order], strict=True):
+            some = ", ".join(sorted(only)[:3])
+            raise DataError(f"{len(only)} videos are in {here} and not in {there}: {some}")
+    if len(first) != len(other):
+        raise DataError(f"a video is listed twice in {names[0]} or {names[1]}")
+    for video, label, line in first:
+        _, twin, twin_line = other[places[video]]
         if label != twin:
-            raise DataError(
-                f"'{video}' has label {label} in {first.path} and {twin} in {other.path}"
-            )
-    return order
+            raise DataError(f"'{video}' has label {label} in {line} and {twin} in {twin_line}")
+    return [places[video] for video, _, _ in first]
 
 
 def check_classes(first: ScoreFile, other: ScoreFile) -> None:
@@ -257,14 +286,14 @@ def group_runs(files: Sequence[ScoreFile]) -> list[Run]:
 
 
 def _run_name(file: ScoreFile) -> str:
-    if not file.about:
+    test = file.metadata
+    if not test:
         return re.sub(r"[_-]?split\d+", "", file.path.stem)
-    about = file.about
-    crops = "1 crop" if about["crops"] == 1 else f"{about['crops']} crops"
-    order = "" if about["time_order"] == NORMAL else f", {about['time_order']}"
-    return f"{about['dataset']} {about['arch']}, {about['clips']} clip, {crops}{order}"
+    crops = "1 crop" if test["crops"] == 1 else f"{test['crops']} crops"
+    order = "" if test["time_order"] == NORMAL else f", {test['time_order']}"
+    return f"{test['dataset']} {test['arch']}, {test['clips']} clip, {crops}{order}"
 
 
 def _split(file: ScoreFile) -> int:
     named = re.search(r"split(\d+)", file.path.stem)
-    return file.about.get("split", int(named[1]) if named else 1)
+    return file.metadata.get("split", int(named[1]) if named else 1)

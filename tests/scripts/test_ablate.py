@@ -1,10 +1,12 @@
 """ablate.py as a user runs it: on caches, killed and run again, and on whole networks."""
 
 import json
+import shutil
 
 import pytest
 
 from engine import UsageError
+from engine.ablation.sweeps import TokenSweep
 from scripts import ablate
 from tests.engine.ablation.order_tokens import order_cache
 
@@ -47,16 +49,17 @@ def test_a_sweep_on_caches_killed_and_run_again(caches, tmp_path, monkeypatch):
 
     killed = tmp_path / "killed"
     killed.mkdir()
+    shutil.copytree(whole / "scores", killed / "scores")
     (killed / "runs.jsonl").write_text("\n".join(lines[:9]) + "\n" + lines[9][:20])
     trainings = []
     for name in ("_fold", "_final"):
-        method = getattr(ablate.TokenSweep, name)
+        method = getattr(TokenSweep, name)
 
         def counted(self, *args, method=method):
             trainings.append(1)
             return method(self, *args)
 
-        monkeypatch.setattr(ablate.TokenSweep, name, counted)
+        monkeypatch.setattr(TokenSweep, name, counted)
     assert ablate.main(flags(caches, killed, *orders, *subset)) == 0
     assert len(trainings) == 16 - 8
     assert sorted((killed / "runs.jsonl").read_text().splitlines()) == sorted(lines)

@@ -8,19 +8,20 @@ import pytest
 
 import two_stream_bert2
 from engine import UsageError
+from engine.analysis.attention import CORRECT, WRONG, AttentionExample, choose_examples
 from models import ArchError
 from scripts import attention
 
 
-def case(label: int, called: int, name: str = "") -> attention.Case:
-    return attention.Case(name, label, called, np.zeros((2, 4, 4, 3), np.uint8), np.ones(2) / 3)
+def example(label: int, predicted: int) -> AttentionExample:
+    return AttentionExample(label, predicted, np.zeros((2, 4, 4, 3), np.uint8), np.ones(2) / 3)
 
 
 def test_both_kinds_are_chosen_and_of_different_classes():
-    cases = [case(0, 0), case(0, 0), case(1, 1), case(1, 0), case(2, 2)]
-    chosen = attention.choose(cases, 3)
-    assert [(c.label, c.called) for c in chosen] == [(0, 0), (1, 1), (2, 2), (1, 0)]
-    assert [c.colour for c in chosen] == [attention.RIGHT] * 3 + [attention.WRONG]
+    examples = [example(*pair) for pair in ((0, 0), (0, 0), (1, 1), (1, 0), (2, 2))]
+    chosen = choose_examples(examples, 3)
+    assert [(c.label, c.predicted) for c in chosen] == [(0, 0), (1, 1), (2, 2), (1, 0)]
+    assert [c.colour for c in chosen] == [CORRECT] * 3 + [WRONG]
 
 
 def test_the_picture_of_a_trained_network(tiny, tmp_path, capsys, monkeypatch):
@@ -31,16 +32,16 @@ def test_the_picture_of_a_trained_network(tiny, tmp_path, capsys, monkeypatch):
     seen = []
     monkeypatch.setattr(
         attention,
-        "draw",
-        lambda cases, *rest, draw=attention.draw: seen.append(cases) or draw(cases, *rest),
+        "draw_examples",
+        lambda found, *rest, draw=attention.draw_examples: seen.append(found) or draw(found, *rest),
     )
     assert attention.main([*flags, "--runs", str(tmp_path), "--picture", str(picture)]) == 0
     assert cv2.imread(str(picture)).shape[1] == 825
     below = cv2.imread(str(picture))[-110:]  # the classes' means
     assert {(0x2B, 0x6C, 0xB0), (0xC5, 0x30, 0x30)} & {tuple(p[::-1]) for p in below.reshape(-1, 3)}
-    (cases,) = seen
-    assert len(cases) == 9 and "of 9 videos right" in capsys.readouterr().out
-    for one in cases:
+    (examples,) = seen
+    assert len(examples) == 9 and "of 9 videos correct" in capsys.readouterr().out
+    for one in examples:
         assert one.frames.shape == (8, 56, 56, 3) and one.attention.shape == (8,)
         assert 0 < one.attention.sum() < 1  # the rest is the class token's on itself
     with pytest.raises(UsageError, match="no class token"):

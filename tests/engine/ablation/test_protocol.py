@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,28 +11,19 @@ import torch
 
 from datasets import DataError
 from engine import UsageError
-from engine.ablation.heads import (
-    Setting,
-    TokenNet,
-    TokenVideos,
-    head_size,
-    load_videos,
-    score_head,
-    train_head,
-)
+from engine.ablation.heads import Setting, head_size, score_head, tokens_of, train_head
 from engine.ablation.protocol import (
     Grid,
+    HeadRow,
     Ledger,
-    Row,
-    TokenSweep,
     custom_row,
     grouped_folds,
     groups_of,
     preset,
     rows_of,
-    token_split,
 )
 from engine.ablation.report import (
+    Final,
     confusion,
     hit_rates,
     markdown,
@@ -40,7 +32,9 @@ from engine.ablation.report import (
     subsets_of,
     summarize_row,
 )
+from engine.ablation.sweeps import TokenSweep, token_split
 from engine.flag_types import time_order
+from engine.testing.score_files import ScoreFile
 from engine.testing.token_order import TimeOrder
 from engine.tokens.cache import open_cache
 from models import ArchError, create_model, get_arch
@@ -58,42 +52,42 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(cache):
     """Head -> network, on classes that average tokens cannot tell apart."""
-    videos = load_videos(cache.train)
-    rows = range(len(videos))
     return {
         head: train_head(
             with_head(get_arch(ARCH), head),
             len(CLASSES),
-            *(videos, rows, Setting("adamw", lr, 1e-3, 30), 8, 0, CPU),
+            cache.train,
+            Setting("adamw", lr, 1e-3, 30),
+            8,
+            0,
+            CPU,
         )[0]
         for head, lr in {"": 1e-2, "flat": 3e-3, "lstm": 1e-2, "bert2": 3e-3}.items()
     }
 
 
-def called(model, videos, order="normal"):
-    return score_head(model, videos, range(len(videos)), CPU, order).argmax(dim=1).numpy()
+def predicted(model, cache, order="normal"):
+    return score_head(model, cache, cache.val, order)[0].argmax(axis=1)
 
 
 @pytest.mark.parametrize("head", ["flat", "lstm", "bert2"])
-def test_heads_that_model_time_tell_orders_apart_and_reversed_call_each_the_other(
+def test_heads_that_model_time_tell_orders_apart_and_reversed_predict_each_the_other(
     cache, trained, head
 ):
-    val = load_videos(cache.val)
-    labels = val.labels.numpy()
-    assert (called(trained[head], val) == labels).mean() > 0.9
-    backwards = called(trained[head], val, "reversed")
+    labels = cache.val.labels
+    assert (predicted(trained[head], cache) == labels).mean() > 0.9
+    backwards = predicted(trained[head], cache, "reversed")
     swapped = np.array([1, 0, 2])[labels]
     assert (backwards == swapped).mean() > 0.9
 
 
 def test_averaging_cannot(cache, trained):
-    val = load_videos(cache.val)
-    labels = val.labels.numpy()
-    found = called(trained[""], val)
+    labels = cache.val.labels
+    found = predicted(trained[""], cache)
     assert (found[labels == 2] == 2).all()
     assert 0.25 <= (found == labels)[labels < 2].mean() <= 0.75
     for order in ("reversed", "shuffled"):
-        assert (called(trained[""], val, order) == found).all()
+        assert (predicted(trained[""], cache, order) == found).all()
 
 
 def test_orders_are_exact():
@@ -135,22 +129,27 @@ def test_a_network_in_another_order_is_its_head_on_permuted_tokens():
 
 
 def test_maps_are_reordered_in_time(monkeypatch):
-    spec = get_arch("rgb_tiny3D16f_FRMB_NLB_concatenation")
     torch.manual_seed(0)
-    model = TokenNet(spec, 3).eval()
-    maps = torch.rand(2, model.net.width, 8, 2, 2).half()
-    videos = TokenVideos(["a", "b"], [maps, maps], torch.zeros(2, dtype=torch.int64))
+    model = create_model("rgb_tiny3D16f_FRMB_NLB_concatenation", 3).eval()
+    model.from_encoded = True
+    maps = torch.rand(2, model.width, 8, 2, 2).half()
     seen = []
-    classify = type(model.net).classify_tokens
+    classify = type(model).classify_tokens
     monkeypatch.setattr(
-        type(model.net),
-        "classify_tokens",
-        lambda net, tokens: seen.append(tokens) or classify(net, tokens),
+        type(model), "classify_tokens", lambda net, own: seen.append(own) or classify(net, own)
     )
-    scores = {order: score_head(model, videos, [1], CPU, order) for order in ("normal", "reversed")}
-    assert seen[0].shape == (2, 8, model.net.width)
+    with torch.inference_mode():
+        scores = [model(tokens_of(model, maps), TimeOrder(o)) for o in ("normal", "reversed")]
+    assert seen[0].shape == (2, 8, model.width)
     assert torch.equal(seen[1], seen[0].flip(1))
-    assert not torch.allclose(scores["normal"], scores["reversed"])
+    assert not torch.allclose(*scores)
+
+
+def test_maps_become_tokens_for_heads_that_do_not_begin_with_them():
+    model = create_model(ARCH, 3)
+    maps = torch.rand(2, 64, 8, 4, 4).half()
+    expected = maps.float().mean(dim=(3, 4)).transpose(1, 2)
+    torch.testing.assert_close(tokens_of(model, maps), expected)
 
 
 def test_two_pathways_are_both_reordered():
@@ -218,7 +217,7 @@ def test_size_of_heads():
 
 def test_tokens_of_another_shape_are_refused():
     with pytest.raises(DataError, match=r"takes 8 tokens of 64, these are \(4, 64\)"):
-        TokenNet(get_arch(ARCH), 3).check(torch.zeros(2, 4, 64))
+        tokens_of(create_model(ARCH, 3), torch.zeros(2, 4, 64))
 
 
 def sweep(ledger, epochs=3):
@@ -226,33 +225,33 @@ def sweep(ledger, epochs=3):
 
 
 def test_tuning_chooses_by_held_out_videos_alone(cache, tmp_path):
-    split = token_split(cache, False, re.compile(r"_g(\d+)_"), 4)
+    split = token_split(cache, re.compile(r"_g(\d+)_"), 4)
     ledger = Ledger(tmp_path / "runs.jsonl", {})
     spec = with_head(get_arch(ARCH), "flat")
-    setting, tried = sweep(ledger).tune(Row("flat", "flat"), spec, split)
+    setting, tried = sweep(ledger).tune(HeadRow("flat", "flat"), spec, split)
     assert setting.lr == 1e-2 and [entry["lr"] for entry in tried] == [1e-2, 1e-4]
     assert tried[0]["top1"] > tried[1]["top1"]
     folds = [record for record in ledger.records if record["lr"] == 1e-2]
     assert [record["fold"] for record in folds] == [0, 1, 2, 3]
     right = sum(record["right"] for record in folds)
-    assert tried[0]["top1"] == round(100 * right / len(split.train), 2)
+    assert tried[0]["top1"] == round(100 * right / len(split.folds), 2)
 
 
 def test_a_diverging_setting_loses_and_does_not_stop_the_sweep(cache, tmp_path):
-    split = token_split(cache, False, None, 2)
+    split = token_split(cache, None, 2)
     grid = Grid([1e35, 1e-2], [0.0], [2])
     ledger = Ledger(tmp_path / "runs.jsonl", {})
     sweep = TokenSweep(ledger, grid, 16, ["normal"], CPU)
-    setting, _ = sweep.tune(Row("flat", "flat", "sgd"), with_head(get_arch(ARCH), "flat"), split)
+    row = HeadRow("flat", "flat", "sgd")
+    setting, _ = sweep.tune(row, with_head(get_arch(ARCH), "flat"), split)
     assert setting.lr == pytest.approx(1.0)  # SGD's rates are 100 times the grid's
     assert ledger.records[0]["loss"] is None
 
 
 def test_the_same_seed_gives_the_same_network(cache):
-    videos = load_videos(cache.train)
     spec, setting = with_head(get_arch(ARCH), "bert10"), Setting("adamw", 1e-3, 1e-3, 1)
     states = [
-        train_head(spec, 3, videos, range(len(videos)), setting, 8, seed, CPU)[0].state_dict()
+        train_head(spec, 3, cache.train, setting, 8, seed, CPU)[0].state_dict()
         for seed in (0, 0, 1)
     ]
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
@@ -275,7 +274,11 @@ def test_the_ledger_runs_nothing_twice_and_survives_a_cut(tmp_path):
     again = Ledger(path, {"folds": 5})
     assert again.records == [{"seed": 0, "right": 1}]
     again.once({"seed": 1}, train)
-    assert len(runs) == 3 and len(Ledger(path, {"folds": 5}).records) == 2
+    files = {"scores": {"normal": "gone.npz"}}  # a record whose files are gone is made again
+    for _ in range(2):
+        again.once({"seed": 2}, lambda: runs.append(2) or files)
+    assert runs[3:] == [2, 2]
+    assert len(runs[:3]) == 3 and len(Ledger(path, {"folds": 5}).records) == 4
     with pytest.raises(UsageError, match="begun with folds 5, not 4"):
         Ledger(path, {"folds": 4})
     path.write_text("nonsense\n")
@@ -283,15 +286,21 @@ def test_the_ledger_runs_nothing_twice_and_survives_a_cut(tmp_path):
         Ledger(path, {})
 
 
+def final(split, seed, labels, predictions, train_top1) -> Final:
+    """A test whose scores say the predictions."""
+    scores = np.eye(2, dtype=np.float32)[predictions]
+    videos = tuple(f"v{number}" for number in range(len(labels)))
+    file = ScoreFile(Path("x"), videos, np.array(labels), scores, ("a", "b"), None, None, {})
+    return Final(split, seed, {"normal": file}, train_top1)
+
+
 def finals():
     """Two splits, two seeds, four and two videos."""
-    one = {"split": 1, "labels": [0, 0, 1, 1], "train_top1": 100.0}
-    two = {"split": 2, "labels": [0, 1], "train_top1": 50.0}
     return [
-        one | {"seed": 0, "called": {"normal": [0, 0, 1, 1]}},  # 100
-        one | {"seed": 1, "called": {"normal": [0, 1, 1, 0]}},  # 50
-        two | {"seed": 0, "called": {"normal": [0, 0]}},  # 50
-        two | {"seed": 1, "called": {"normal": [0, 0]}},  # 50
+        final(1, 0, [0, 0, 1, 1], [0, 0, 1, 1], 100.0),  # 100
+        final(1, 1, [0, 0, 1, 1], [0, 1, 1, 0], 100.0),  # 50
+        final(2, 0, [0, 1], [0, 0], 50.0),  # 50
+        final(2, 1, [0, 1], [0, 0], 50.0),  # 50
     ]
 
 
@@ -302,7 +311,7 @@ def test_statistics():
     assert (found["mean"], found["sd"]) == (62.5, 17.68)  # of 75 and 50, the seeds' means
     only = mean_and_sd(hit_rates(finals(), "normal", [1]))
     assert only["splits"][1]["values"] == [100.0, 50.0] and only["splits"][2]["mean"] == 0
-    assert confusion(finals(), "normal", 2) == [[5, 1], [3, 3]]
+    assert confusion(finals(), "normal") == [[5, 1], [3, 3]]
     assert mean_and_sd(hit_rates(finals()[::2], "normal"))["sd"] is None
 
 
@@ -322,8 +331,8 @@ def test_the_table(cache):
     with pytest.raises(UsageError, match="no class fourth"):
         subsets_of(["order=fourth"], CLASSES)
     rows = [
-        summarize_row(row, finals(), finals(), {"top-1": None}, 2, (2_000_000, 0.5), {})
-        for row in (Row("average", "", paper=75.99), Row("BERT", "bert10"))
+        summarize_row(row, finals(), finals(), {"top-1": None}, (2_000_000, 0.5), {})
+        for row in (HeadRow("average", "", paper=75.99), HeadRow("BERT", "bert10"))
     ]
     lines = markdown({"rows": rows, "base": "average"}).splitlines()
     cells = [cell.strip() for cell in lines[2].split("|")[1:-1]]

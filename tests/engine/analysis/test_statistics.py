@@ -9,7 +9,7 @@ from scipy.stats import binom
 from engine.analysis.statistics import (
     Outcome,
     accuracies,
-    bootstrap_intervals,
+    accuracy_intervals,
     class_accuracies,
     exact_interval,
     holm,
@@ -38,7 +38,7 @@ def test_clips_are_counted_one_by_one_and_an_unscored_video_is_wrong():
     eye, labels = np.eye(3, dtype=np.float32), np.array([0, 1, 2])
     clips = np.concatenate([eye[[0, 0, 1]], eye[[1]], np.full((1, 3), np.nan)])
     result = outcome(eye, labels, clips, np.array([0, 0, 0, 1, 2]))
-    assert (result.clips.tolist(), result.right_clips.tolist()) == ([3, 1, 1], [2, 1, 0])
+    assert (result.clips.tolist(), result.correct_clips.tolist()) == ([3, 1, 1], [2, 1, 0])
     assert accuracies(result, np.arange(3))[3] == pytest.approx(100 * 3 / 5)
     assert accuracies(result, np.array([1, 1, 0]))[3] == pytest.approx(100 * 4 / 5)
 
@@ -63,7 +63,7 @@ def test_accuracies_of_drawn_videos_by_a_loop():
 @pytest.mark.parametrize(("right", "videos"), [(45, 60), (86, 96), (1071, 1530)])
 def test_bootstrap_of_one_split_is_binomial(right, videos):
     """Drawing videos again draws their number of hits from a binomial distribution."""
-    interval = bootstrap_intervals([an_outcome(right, videos)])[0]
+    interval = accuracy_intervals([an_outcome(right, videos)])[0]
     expected = 100 * binom.ppf([0.025, 0.975], videos, right / videos) / videos
     np.testing.assert_allclose(interval, expected, atol=100 * 1.01 / videos)  # a video more or less
 
@@ -73,7 +73,7 @@ def test_bootstrap_over_splits_draws_within_each():
     a, b, n = 30, 50, 60
     pmf = np.convolve(binom.pmf(range(n + 1), n, a / n), binom.pmf(range(n + 1), n, b / n))
     expected = 100 * np.searchsorted(np.cumsum(pmf), [0.025, 0.975]) / (2 * n)
-    interval = bootstrap_intervals([an_outcome(a, n), an_outcome(b, n)])[0]
+    interval = accuracy_intervals([an_outcome(a, n), an_outcome(b, n)])[0]
     np.testing.assert_allclose(interval, expected, atol=100 * 1.01 / (2 * n))
     pooled = 100 * binom.ppf([0.025, 0.975], 2 * n, (a + b) / (2 * n)) / (2 * n)
     assert np.diff(interval) < np.diff(pooled)  # between-split spread is not drawn
@@ -81,8 +81,8 @@ def test_bootstrap_over_splits_draws_within_each():
 
 def test_bootstrap_repeats_and_needs_two_videos():
     result = an_outcome(4, 9)
-    assert np.array_equal(bootstrap_intervals([result]), bootstrap_intervals([result]))
-    assert bootstrap_intervals([result, an_outcome(1, 1)]) is None
+    assert np.array_equal(accuracy_intervals([result]), accuracy_intervals([result]))
+    assert accuracy_intervals([result, an_outcome(1, 1)]) is None
 
 
 def test_the_exact_interval_where_all_are_right():

@@ -11,7 +11,7 @@ from datasets import DataError, create_dataset
 from datasets.clips import IGNORED, ClipDataset
 from engine import data as build
 from engine.files import CheckpointError
-from engine.rate import Gauge, count_flop
+from engine.metrics import count_flops, mfu
 from engine.tokens.cache import (
     CachedSubset,
     TokenCache,
@@ -281,9 +281,11 @@ def test_counted_operations():
     model.from_encoded = True
     # One product of (1, 128) and (128, 3), and two of that size in the backward pass; what goes
     # into the mean of constants needs none.
-    assert count_flop(model, torch.randn(1, 8, 128)) in (2 * 2 * 128 * 3, 3 * 2 * 128 * 3)
+    tokens = torch.randn(1, 8, 128)
+    assert count_flops(model, tokens, backward=True) in (2 * 2 * 128 * 3, 3 * 2 * 128 * 3)
     assert all(parameter.grad is None for parameter in model.parameters())
     lstm = model_of("rgb_tiny3D16f_lstm")
     lstm.from_encoded = True
-    assert count_flop(lstm, torch.randn(1, 8, 128)) > 2 * 2 * 8 * (128 + 64) * 4 * 64
-    assert Gauge(flop=2e9, rate=1e11).share(25) == 50
+    assert count_flops(lstm, tokens, backward=True) > 2 * 2 * 8 * (128 + 64) * 4 * 64
+    assert count_flops(lstm, tokens) < count_flops(lstm, tokens, backward=True) / 2
+    assert mfu(flops=2e9, clips_per_second=25, rate=1e11) == 50
