@@ -3,7 +3,7 @@
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -41,3 +41,9 @@ def written_whole(
             os.fsync(folder)  # the new name, too
         finally:
             os.close(folder)
+
+
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    """Writes a text file, whole or not at all; several processes may write the same."""
+    with written_whole(path, "w", shared=True) as file:
+        file.writelines(line + "\n" for line in lines)

@@ -68,6 +68,13 @@ def places_parent(dataset: str | None = None) -> argparse.ArgumentParser:
     return parent
 
 
+def workers_parent() -> argparse.ArgumentParser:
+    """The flag of scripts that share their work among processes or threads."""
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument("-j", "--workers", type=positive, default=2, help="(%(default)s)")
+    return parent
+
+
 def data_parent() -> argparse.ArgumentParser:
     """Flags that every script takes that reads clips: which data, and where to compute."""
     parent = argparse.ArgumentParser(add_help=False, parents=[places_parent("hmdb51")])

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from datasets import DataError
-from datasets.doctor import check_lists, open_case
+from datasets.doctor import check_lists, open_checked
 from datasets.doctor.findings import LEAKS, summarize
-from datasets.fingerprint import differences
+from datasets.fingerprint import compare_fingerprints
 from engine.files import resolve
 from models import ArchSpec
 
@@ -16,14 +16,14 @@ def check_before_training(args: argparse.Namespace, spec: ArchSpec, frames: Path
 
     Videos on both sides of the split are printed, too: overfitting on purpose is no fault.
     """
-    case = open_case(
+    checked = open_checked(
         args.dataset,
         resolve(args.settings, "datasets/settings"),
         frames,
         args.split,
         (spec.modality,),
     )
-    findings = check_lists(case)
+    findings = check_lists(checked)
     errors = [f for f in findings if f.severity == "error" and f.kind not in LEAKS]
     command = f"python scripts/data/doctor.py --dataset {args.dataset} --split {args.split}"
     for option in ("settings", "frames"):
@@ -53,7 +53,7 @@ def warn_of_other_data(content: dict, here: dict, what: object, parts: tuple[str
     """
     there = content.get("fingerprint")
     try:
-        found = differences(there, here, parts) if there else []
+        found = compare_fingerprints(there, here, parts) if there else []
     except (AttributeError, KeyError, TypeError, ValueError):
         found = ["its fingerprint cannot be read"]
     for difference in found:

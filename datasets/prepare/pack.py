@@ -1,9 +1,8 @@
-"""Frame folders -> a pack, whole or not at all; a packing that was killed goes on where it was."""
+"""Frame folders -> a pack, whole or not at all; a packing that was killed resumes."""
 
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,13 +16,13 @@ import lmdb
 import numpy as np
 
 from datasets.lists import DataError, VideoRecord
-from datasets.prepare.extract import UNFINISHED, read_preparation
-from datasets.sources.frames import FrameNames, FrameReader, count_images
-from datasets.sources.jpeg import JpegDecoder
+from datasets.preparation import UNFINISHED, read_preparation
+from datasets.sources.folders import FrameNames, count_images, find_frame_folders
+from datasets.sources.frames import FrameReader
 from datasets.sources.packed import (
-    ABOUT_KEY,
     INDEX_KEY,
-    About,
+    METADATA_KEY,
+    PackMetadata,
     encode_entry,
     entry_offsets,
     is_whole,
@@ -31,6 +30,7 @@ from datasets.sources.packed import (
     open_pack,
     pack_name,
 )
+from datasets.sources.reader import JpegDecoder
 
 ADDRESS_SPACE = 1 << 40  # what a pack may grow to; the file takes what it holds
 
@@ -59,26 +59,14 @@ class Packing:
     def path(self) -> Path:
         return self.target / pack_name(self.modality, self.size)
 
-    def about(self) -> About:
+    def metadata(self) -> PackMetadata:
         preparation = read_preparation(self.root)
-        return About(
+        return PackMetadata(
             modality=self.modality,
             size=list(self.size) if self.size else None,
             quality=self.quality,
             preparation=asdict(preparation) if preparation else None,
         )
-
-
-def find_folders(root: Path, names: FrameNames, modality: str) -> list[str]:
-    """The folders below `root` with a first image, by name."""
-    firsts = [pattern.format(1) for pattern in names.patterns(modality)[:1]]
-    wanted = {first + suffix for first in firsts for suffix in names.suffixes(modality)}
-    found = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if name != UNFINISHED]
-        if not wanted.isdisjoint(files):
-            found.append(os.path.relpath(folder, root))
-    return sorted(found)
 
 
 def load_video(packing: Packing, folder: str) -> list[bytes]:
@@ -125,7 +113,7 @@ class PackWriter:
     """
 
     def __init__(self, packing: Packing):
-        self.packing, self.about = packing, packing.about()
+        self.packing, self.metadata = packing, packing.metadata()
         packing.target.mkdir(parents=True, exist_ok=True)
         self.work = packing.path.with_name(packing.path.name + UNFINISHED)
         self._lock = open(self.work.with_name(self.work.name + ".lock"), "w")
@@ -149,7 +137,7 @@ class PackWriter:
 
     def _begin_with_finished(self) -> None:
         """A finished pack of the same settings is the beginning of one with more videos."""
-        if open_pack(self.packing.path).about.begun() != self.about:
+        if open_pack(self.packing.path).metadata.begun() != self.metadata:
             raise DataError(f"{self.packing.path} was packed otherwise; remove it to pack again")
         copy = self.work.with_name(self.work.name + ".copy")
         shutil.copyfile(self.packing.path, copy)
@@ -157,10 +145,10 @@ class PackWriter:
 
     def _check_or_begin(self) -> None:
         with self.environment.begin(write=True) as transaction:
-            content = transaction.get(ABOUT_KEY)
+            content = transaction.get(METADATA_KEY)
             if content is None:
-                transaction.put(ABOUT_KEY, self.about.encode())
-            elif About(**json.loads(content)).begun() != self.about:
+                transaction.put(METADATA_KEY, self.metadata.encode())
+            elif PackMetadata(**json.loads(content)).begun() != self.metadata:
                 raise DataError(
                     f"{self.work} was begun with other settings; use the same, or remove it"
                 )
@@ -177,8 +165,8 @@ class PackWriter:
         with self.environment.begin(write=True) as transaction:
             transaction.put(key_of(folder), encode_entry(images))
 
-    def finish(self, folders: list[str]) -> About:
-        """Reads every entry back, writes index and about, and gives the pack its name."""
+    def finish(self, folders: list[str]) -> PackMetadata:
+        """Reads every entry back, writes index and metadata, and gives the pack its name."""
         index, images, size_bytes = {}, 0, 0
         with self.environment.begin(write=True, buffers=True) as transaction:
             wanted = {key_of(folder) for folder in folders}
@@ -195,20 +183,20 @@ class PackWriter:
                 index[folder] = (count, int.from_bytes(entry[:8], "little"))
                 images, size_bytes = images + files, size_bytes + len(entry)
             lines = json.dumps(index).encode()
-            about = replace(
-                self.about,
+            metadata = replace(
+                self.metadata,
                 videos=len(index),
                 images=images,
                 size_bytes=size_bytes,
                 contents=hashlib.sha256(lines).hexdigest(),
             )
             transaction.put(INDEX_KEY, lines)
-            transaction.put(ABOUT_KEY, about.encode())
+            transaction.put(METADATA_KEY, metadata.encode())
         self.environment.sync(True)
         self.environment.close()
         self.work.replace(self.packing.path)
         Path(self._lock.name).unlink()
-        return about
+        return metadata
 
     def close(self) -> None:
         self.environment.close()
@@ -217,18 +205,18 @@ class PackWriter:
 
 def pack(
     packing: Packing, workers: int, leave_out: bool, progress: Callable[[list], Iterable]
-) -> tuple[About | None, dict[str, str]]:
+) -> tuple[PackMetadata | None, dict[str, str]]:
     """Packs all folders; returns (None if it is not finished, folder -> why it is not packed).
 
-    With videos that cannot be read the pack stays unfinished, so that they can be mended and the
+    With videos that cannot be read the pack stays unfinished, so that they can be fixed and the
     rest is not done again; `leave_out` finishes without them. `progress` wraps the list of what
     is left to do.
     """
-    folders = find_folders(packing.root, packing.names, packing.modality)
+    folders = find_frame_folders(packing.root, packing.names, [packing.modality])
     if not folders:
         raise DataError(f"no {packing.modality} frame folders in {packing.root}; give --frames")
-    if (about := _finished(packing, folders)) is not None:
-        return about, {}
+    if (metadata := _finished(packing, folders)) is not None:
+        return metadata, {}
     try:
         return _pack(packing, folders, workers, leave_out, progress)
     except lmdb.Error as error:
@@ -237,16 +225,16 @@ def pack(
         ) from None
 
 
-def _finished(packing: Packing, folders: list[str]) -> About | None:
-    """What the pack says about itself, if it is there and holds these folders as they are."""
+def _finished(packing: Packing, folders: list[str]) -> PackMetadata | None:
+    """What the pack says of itself, if it is there and holds these folders as they are."""
     if not packing.path.exists():
         return None
     there = open_pack(packing.path)
-    whole = there.about.begun() == packing.about() and there.index.keys() == set(folders)
+    whole = there.metadata.begun() == packing.metadata() and there.index.keys() == set(folders)
     for folder in folders if whole else ():
         counts = count_images(packing.root / folder, packing.names, packing.modality)
         whole = whole and set(counts) == {there.index[folder].count}
-    return there.about if whole else None
+    return there.metadata if whole else None
 
 
 def _pack(
@@ -255,7 +243,7 @@ def _pack(
     workers: int,
     leave_out: bool,
     progress: Callable[[list], Iterable],
-) -> tuple[About | None, dict[str, str]]:
+) -> tuple[PackMetadata | None, dict[str, str]]:
     with closing(PackWriter(packing)) as writer:
         left = [folder for folder in folders if not writer.has(folder)]
         failures = {}

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from datasets.files import write_lines
 from datasets.grouping import group_of
-from datasets.lists import write_lines
 from engine import UsageError
 from engine.ablation.heads import (
     Setting,

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from datasets import DataError, Split
 from datasets.clips import IGNORED
 from datasets.fingerprint import fingerprint as data_fingerprint
-from datasets.samplers import TrainingBatches, ValidationBatches
+from datasets.samplers import Padding, TrainingBatches, ValidationBatches
 from datasets.sources.choose import FOLDERS, Source
-from datasets.sources.frames import FrameNames
+from datasets.sources.folders import FrameNames
 from engine import UsageError, distributed
 from engine.data import Stream, Training, build_stream, data_folder, open_split
 from engine.data_check import warn_of_other_data
@@ -48,7 +48,7 @@ class TokenDataset(Dataset):
     """One view of each video: item i is (tokens, label), float16 (1, ...) and an int.
 
     In training it is a function of (seed, epoch, i): every view once, in an order of their own
-    for each video, then anew. Otherwise it is the first. Item ~i has the label IGNORED instead.
+    for each video, then anew. Otherwise it is the first. The label of `Padding` is IGNORED.
     """
 
     def __init__(self, part: CachedPart, training: bool, seed: int = 0):
@@ -63,8 +63,8 @@ class TokenDataset(Dataset):
         return len(self.part.records)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        if index < 0:
-            return self[~index][0], IGNORED
+        if isinstance(index, Padding):
+            return self[int(index)][0], IGNORED
         views = self.part.tokens[index]
         view = self._choose(index, len(views)) if self.training else 0
         return torch.from_numpy(np.array(views[view : view + 1])), int(self.part.labels[index])

@@ -5,26 +5,27 @@
 A textured patch moves over a textured background, between distractors that hold still, while
 the camera shakes. Left-to-right and right-to-left, grow and shrink, turn_cw and turn_ccw are
 each other's time reversal. up_then_down and down_then_up hold the same events in the other
-order: the pause between them, and the stills before and behind, are longer than the backbone's
+order: the pause between them, and the stills before and after, are longer than the backbone's
 view of time, so only a head that models time can tell the two apart.
 """
 
 import argparse
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
+from tqdm.contrib.concurrent import process_map
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from datasets.lists import write_lines, write_list
-from datasets.prepare.extract import Preparation, extract, start_preparation
-from engine.cli import run
+from datasets.preparation import Preparation, start_preparation
+from datasets.prepare.collect import Video
+from datasets.prepare.extract import extract
+from datasets.prepare.jobs import write_lists
+from engine.cli import places_parent, run, workers_parent
 from engine.files import resolve
 from engine.flag_types import positive
 
@@ -129,25 +130,23 @@ def render(label: int, seed: tuple[int, ...]) -> list[np.ndarray]:
     return frames
 
 
-def make_video(job: tuple) -> tuple[str, int, int]:
-    """Renders and extracts one video; returns (folder, frames, label)."""
-    part, label, number, seed, frames_dir, preparation = job
-    folder = f"{CLASSES[label]}/{part}_{number:03d}"
-    pictures = render(label, (seed, ("train", "val").index(part), label, number))
-    return folder, extract(pictures, frames_dir, folder, preparation), label
+def make_video(video: Video, seed: int, frames: Path, preparation: Preparation) -> None:
+    """Renders and extracts one video."""
+    label, name = CLASSES.index(video.class_name), Path(video.path).name
+    place = ("train", "val").index(video.subset), label, int(name.rpartition("_")[2])
+    extract(render(label, (seed, *place)), frames, video.folder, preparation)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        parents=[places_parent("motions"), workers_parent()],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--dataset", default="motions", help="name to make it under")
-    parser.add_argument("--frames", type=Path, help="default: datasets/<dataset>_frames")
-    parser.add_argument("--settings", type=Path, help="default: datasets/settings")
-    parser.add_argument("--train", type=positive, default=40, help="training videos a class")
-    parser.add_argument("--val", type=positive, default=12, help="test videos a class")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-j", "--workers", type=positive, default=2)
+    add = parser.add_argument
+    add("--train", type=positive, default=40, help="training videos a class (%(default)s)")
+    add("--val", type=positive, default=12, help="test videos a class (%(default)s)")
+    add("--seed", type=int, default=0, help="(%(default)s)")
     return parser.parse_args(argv)
 
 
@@ -157,24 +156,20 @@ def main(argv: list[str] | None = None) -> int:
     settings = resolve(args.settings, "datasets/settings") / args.dataset
     preparation = Preparation(width=WIDTH, height=HEIGHT, flow="dis", bound=20.0)
     start_preparation(frames, preparation)
-    sizes = {"train": args.train, "val": args.val}
-    jobs = [
-        (part, label, number, args.seed, frames, preparation)
-        for part, size in sizes.items()
+    videos = [
+        Video(f"{class_name}/{subset}_{number:03d}", class_name, subset)
+        for subset, size in (("train", args.train), ("val", args.val))
         for number in range(size)
-        for label in range(len(CLASSES))
+        for class_name in CLASSES
     ]
-    with ProcessPoolExecutor(args.workers) as pool:
-        done = list(
-            tqdm(pool.map(make_video, jobs), "motions", len(jobs), unit="video", disable=None)
-        )
-    for part in sizes:
-        rows = [row for job, row in zip(jobs, done, strict=True) if job[0] == part]
-        write_list(settings / f"{part}_rgb_split1.txt", rows)
-        flow_rows = [(folder, count - 1, label) for folder, count, label in rows]
-        write_list(settings / f"{part}_flow_split1.txt", flow_rows)
-    write_lines(settings / "classes.txt", CLASSES)
-    print(f"{len(done)} videos of {len(CLASSES)} classes: frames in {frames}, lists in {settings}")
+    make = partial(make_video, seed=args.seed, frames=frames, preparation=preparation)
+    bar = {"desc": "motions", "unit": "video", "disable": None}
+    process_map(make, videos, max_workers=args.workers, chunksize=1, **bar)
+    subsets = {video.path: video.subset for video in videos}
+    write_lists(settings, 1, videos, subsets, CLASSES, frames, preparation)
+    print(
+        f"{len(videos)} videos of {len(CLASSES)} classes: frames in {frames}, lists in {settings}"
+    )
     return 0
 
 
