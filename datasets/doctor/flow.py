@@ -41,9 +41,10 @@ class FlowRange:
     median: np.ndarray
 
     @classmethod
-    def of(cls, images: Sequence[tuple[float, float, float, float, float, float]]) -> "FlowRange":
-        values = np.array(images, np.float64).reshape(-1, 2, 3)
-        return cls(*np.moveaxis(values, 2, 0))
+    def of(cls, images: Sequence[tuple[np.ndarray, np.ndarray]]) -> "FlowRange":
+        """Of (x, y) images, of which each pair has one size."""
+        pairs = [np.percentile(pair, (0, 100, 50), axis=(1, 2)) for pair in images]
+        return cls(*np.stack(pairs, axis=1))
 
     @property
     def constant(self) -> np.ndarray:
@@ -65,11 +66,6 @@ class FlowRange:
     def is_suspect(self) -> bool:
         off = np.abs(self.centre - CENTRE) > CENTRE_TOLERANCE
         return bool(self.constant.any() or self.fills or off.any())
-
-
-def image_range(x: np.ndarray, y: np.ndarray) -> tuple[float, ...]:
-    """(low, high, median) of x, then of y."""
-    return tuple(float(f(plane)) for plane in (x, y) for f in (np.min, np.max, np.median))
 
 
 @dataclass(frozen=True)
@@ -165,14 +161,11 @@ def find_problems(
     if images.constant.any():
         return _constant(images, comparison)
     if images.fills and not (comparison and _fills_rightly(comparison, bound)):
-        return [
-            (
-                "error",
-                "flow-normalised",
-                "every flow image goes from 0 to 255: each was stretched to its own range, so "
-                "that grey values of different images mean different speeds",
-            )
-        ]
+        message = (
+            "every flow image goes from 0 to 255: each was stretched to its own range, so that "
+            "grey values of different images mean different speeds"
+        )
+        return [("error", "flow-normalised", message)]
     found = []
     if comparison is not None and comparison.moving.sum() >= MOVING_PIXELS:
         found = _direction(comparison) or _bound(comparison, bound)

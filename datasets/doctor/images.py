@@ -10,7 +10,7 @@ import numpy as np
 import simplejpeg
 
 from datasets.doctor.findings import Finding, Fixes
-from datasets.doctor.flow import FlowComparison, FlowRange, compare, find_problems, image_range
+from datasets.doctor.flow import FlowComparison, FlowRange, compare, find_problems
 from datasets.lists import DataError
 from datasets.preparation import Preparation
 from datasets.sampling import spread
@@ -66,12 +66,12 @@ class ImageChecks:
         numbers = folder.of("flow")
         if "flow" in self.modalities and numbers:
             seen = list(self._read(report, folder, "flow", spread(numbers, HASHED_FRAMES)))
-            ranges = [image_range(x, y) for _, (x, y) in seen if x.shape == y.shape]
-            if len(ranges) < len(seen):
+            pairs = [(x, y) for _, (x, y) in seen if x.shape == y.shape]
+            if len(pairs) < len(seen):
                 self._add(report, "error", "x-y-size", "x and y flow images differ in size")
                 report.sizes.pop("flow")
-            elif ranges and 0 not in folder.rgb:  # else no one knows which frames it is between
-                self._check_flow(report, folder, FlowRange.of(ranges))
+            elif pairs and 0 not in folder.rgb:  # else no one knows which frames it is between
+                self._check_flow(report, folder, FlowRange.of(pairs))
         return report
 
     def _read(

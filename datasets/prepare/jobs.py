@@ -20,34 +20,91 @@ from datasets.sources.folders import USUAL_NAMES, FrameNames, count_images, find
 from datasets.sources.videos import read_frames
 
 
-def prepare_video(
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a dataset's videos or frame folders.
+
+    Attributes:
+        preparation: the record of how they were made.
+        total: how many there are.
+        done: how many of a shard's, or of all, were done.
+        failures: name -> reason of those that failed.
+    """
+
+    preparation: Preparation
+    total: int
+    done: int
+    failures: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who does the work: processes, the device that computes flow, one of several machines."""
+
+    processes: int = 1
+    device: str = "cpu"
+    shard: Shard | None = None
+
+
+def prepare_videos(
+    root: Path, videos: list[Video], frames: Path, preparation: Preparation, workers: Workers
+) -> Outcome:
+    """Extracts all videos below `root`, or a shard's, to the folder `frames`."""
+    start_preparation(frames, preparation)
+    jobs = {
+        v.path: partial(_extract, root / v.path, frames, v.folder, preparation, workers.device)
+        for v in sorted(videos, key=lambda video: video.path)
+    }
+    return _run(jobs, frames, preparation, workers)
+
+
+def add_flow_to_frames(
+    frames: Path, names: FrameNames, flow: str, bound: float, quality: int, workers: Workers
+) -> Outcome:
+    """Adds flow to all frame folders below `frames`, or to a shard's.
+
+    Raises DataError if there are none, or they have flow that was made in another way.
+    """
+    folders = find_frame_folders(frames, names, ("rgb",))
+    if not folders:
+        raise DataError(f"no frame folders in {frames}; give --frames, or VIDEOS to extract")
+    preparation = start_adding_flow(frames, folders, names, flow, bound, quality)
+    jobs = {f: partial(_add, frames, f, preparation, names, workers.device) for f in folders}
+    return _run(jobs, frames, preparation, workers)
+
+
+def _extract(
     source: Path, frames: Path, folder: str, preparation: Preparation, device: str
 ) -> None:
-    """Extracts one video unless it is finished."""
     if not is_finished(frames / folder, preparation):
         pictures = read_frames(source, (preparation.width, preparation.height))
         extract(pictures, frames, folder, preparation, device)
 
 
-def prepare_flow(
+def _add(
     frames: Path, folder: str, preparation: Preparation, names: FrameNames, device: str
 ) -> None:
-    """Adds flow to one frame folder unless it is there."""
     if not is_finished(frames / folder, preparation, names):
         add_flow(frames, folder, preparation, names, device)
 
 
-def run_jobs(jobs: dict[str, Callable[[], None]], workers: int, flow: str) -> dict[str, str]:
-    """Calls the jobs in a process pool; returns name -> message of those that raise DataError.
+def _run(
+    jobs: dict[str, Callable[[], None]], frames: Path, preparation: Preparation, workers: Workers
+) -> Outcome:
+    """Calls the jobs in a process pool; one that raises DataError has failed.
 
     Engines that use PyTorch get fresh processes, because a forked one cannot use the GPU.
     """
-    fresh = flow != "none" and flow_spec(flow).uses_device
+    mine = workers.shard.of(list(jobs)) if workers.shard else list(jobs)
+    fresh = preparation.has_flow and flow_spec(preparation.flow).uses_device
     context = multiprocessing.get_context("spawn" if fresh else None)
-    with ProcessPoolExecutor(workers, context, _one_thread, (fresh,)) as pool:
-        results = pool.map(_failure, jobs.values())
-        bar = tqdm(results, "videos", len(jobs), unit="video", dynamic_ncols=True, disable=None)
-        return {name: reason for name, reason in zip(jobs, bar, strict=True) if reason}
+    with ProcessPoolExecutor(workers.processes, context, _one_thread, (fresh,)) as pool:
+        results = pool.map(_failure, [jobs[name] for name in mine])
+        bar = tqdm(results, "videos", len(mine), unit="video", dynamic_ncols=True, disable=None)
+        failures = {name: reason for name, reason in zip(mine, bar, strict=True) if reason}
+    if workers.shard is None:
+        clean_up(frames)
+    return Outcome(preparation, len(jobs), len(mine) - len(failures), failures)
 
 
 def _failure(job: Callable[[], None]) -> str:
@@ -66,78 +123,6 @@ def _one_thread(with_torch: bool) -> None:
         import torch
 
         torch.set_num_threads(1)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of the videos or frame folders of a dataset.
-
-    Attributes:
-        preparation: the record of how they were made.
-        total: how many there are.
-        tried: how many of them were this shard's.
-        failures: name -> reason of those that failed.
-    """
-
-    preparation: Preparation
-    total: int
-    tried: int
-    failures: dict[str, str]
-
-    @property
-    def done(self) -> int:
-        return self.tried - len(self.failures)
-
-
-def prepare_videos(
-    root: Path,
-    videos: list[Video],
-    frames: Path,
-    preparation: Preparation,
-    workers: int,
-    device: str = "cpu",
-    shard: Shard | None = None,
-) -> Outcome:
-    """Extracts all videos below `root`, or a shard's, to the folder `frames`."""
-    start_preparation(frames, preparation)
-    # Which ones are a shard's follows from their paths, not from a csv's order.
-    mine = shard.of(sorted(videos, key=lambda video: video.path)) if shard else videos
-    jobs = {
-        v.path: partial(prepare_video, root / v.path, frames, v.folder, preparation, device)
-        for v in mine
-    }
-    failures = run_jobs(jobs, workers, preparation.flow)
-    if shard is None:
-        clean_up(frames)
-    return Outcome(preparation, len(videos), len(mine), failures)
-
-
-def add_flow_to_frames(
-    frames: Path,
-    names: FrameNames,
-    flow: str,
-    bound: float,
-    quality: int,
-    workers: int,
-    device: str = "cpu",
-    shard: Shard | None = None,
-) -> Outcome:
-    """Adds flow to all frame folders below `frames`, or to a shard's.
-
-    Raises DataError if there are none, or they have flow that was made in another way.
-    """
-    folders = find_frame_folders(frames, names, ("rgb",))
-    if not folders:
-        raise DataError(f"no frame folders in {frames}; give --frames, or VIDEOS to extract")
-    preparation = start_adding_flow(frames, folders, names, flow, bound, quality)
-    mine = shard.of(folders) if shard else folders
-    jobs = {
-        folder: partial(prepare_flow, frames, folder, preparation, names, device) for folder in mine
-    }
-    failures = run_jobs(jobs, workers, flow)
-    if shard is None:
-        clean_up(frames)
-    return Outcome(preparation, len(folders), len(mine), failures)
 
 
 def write_list(path: Path, rows: Sequence[tuple[str, int, int]]) -> None:

@@ -59,6 +59,10 @@ class Packing:
     def path(self) -> Path:
         return self.target / pack_name(self.modality, self.size)
 
+    def counts(self, folder: str) -> list[int]:
+        """The images in a folder, of each pattern."""
+        return count_images(self.root / folder, self.names, self.modality)
+
     def metadata(self) -> PackMetadata:
         preparation = read_preparation(self.root)
         return PackMetadata(
@@ -76,7 +80,7 @@ def load_video(packing: Packing, folder: str) -> list[bytes]:
     resizes it and encoded again. All are decoded once, so that what is packed is readable.
     Raises DataError, naming the file.
     """
-    counts = count_images(packing.root / folder, packing.names, packing.modality)
+    counts = packing.counts(folder)
     if len(set(counts)) > 1:
         raise DataError(f"{counts[0]} x and {counts[1]} y flow images; extract its flow again")
     reader = FrameReader(packing.root, packing.names, packing.modality, packing.size or (1, 1))
@@ -97,10 +101,7 @@ def load_video(packing: Packing, folder: str) -> list[bytes]:
 
 def _encode(image: np.ndarray, quality: int) -> list[bytes]:
     """An image's files: one of RGB, x and y of flow."""
-    if image.shape[2] == 3:
-        planes = [cv2.cvtColor(image, cv2.COLOR_RGB2BGR)]
-    else:
-        planes = cv2.split(image)
+    planes = [image[..., ::-1]] if image.shape[2] == 3 else cv2.split(image)
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
     return [cv2.imencode(".jpg", plane, flags)[1].tobytes() for plane in planes]
 
@@ -125,14 +126,8 @@ class PackWriter:
             self._begin_with_finished()
         # The lock above is the only one needed: LMDB's own would leave a file behind. Without
         # `metasync` a power failure may undo the last video, and only that.
-        self.environment = lmdb.open(
-            str(self.work),
-            subdir=False,
-            map_size=ADDRESS_SPACE,
-            max_dbs=0,
-            lock=False,
-            metasync=False,
-        )
+        flags = {"subdir": False, "max_dbs": 0, "lock": False, "metasync": False}
+        self.environment = lmdb.open(str(self.work), map_size=ADDRESS_SPACE, **flags)
         self._check_or_begin()
 
     def _begin_with_finished(self) -> None:
@@ -155,11 +150,10 @@ class PackWriter:
 
     def has(self, folder: str) -> bool:
         """Whether a video is there, with as many images as its folder has."""
-        packing = self.packing
         with self.environment.begin(buffers=True) as transaction:
             entry = transaction.get(key_of(folder))
-            counts = count_images(packing.root / folder, packing.names, packing.modality)
-            return entry is not None and len(entry_offsets(entry)) - 1 == sum(counts)
+            images = sum(self.packing.counts(folder))
+            return entry is not None and len(entry_offsets(entry)) - 1 == images
 
     def put(self, folder: str, images: list[bytes]) -> None:
         with self.environment.begin(write=True) as transaction:
@@ -217,8 +211,18 @@ def pack(
         raise DataError(f"no {packing.modality} frame folders in {packing.root}; give --frames")
     if (metadata := _finished(packing, folders)) is not None:
         return metadata, {}
+    failures = {}
     try:
-        return _pack(packing, folders, workers, leave_out, progress)
+        with closing(PackWriter(packing)) as writer:
+            left = [folder for folder in folders if not writer.has(folder)]
+            for folder, images in _loaded(packing, progress(left), workers):
+                if isinstance(images, DataError):
+                    failures[folder] = str(images)
+                else:
+                    writer.put(folder, images)
+            if failures and not leave_out:
+                return None, failures
+            return writer.finish([f for f in folders if f not in failures]), failures
     except lmdb.Error as error:
         raise DataError(
             f"cannot write {packing.path}: {error}; what is packed stays: run this again"
@@ -230,31 +234,10 @@ def _finished(packing: Packing, folders: list[str]) -> PackMetadata | None:
     if not packing.path.exists():
         return None
     there = open_pack(packing.path)
-    whole = there.metadata.begun() == packing.metadata() and there.index.keys() == set(folders)
-    for folder in folders if whole else ():
-        counts = count_images(packing.root / folder, packing.names, packing.modality)
-        whole = whole and set(counts) == {there.index[folder].count}
-    return there.metadata if whole else None
-
-
-def _pack(
-    packing: Packing,
-    folders: list[str],
-    workers: int,
-    leave_out: bool,
-    progress: Callable[[list], Iterable],
-) -> tuple[PackMetadata | None, dict[str, str]]:
-    with closing(PackWriter(packing)) as writer:
-        left = [folder for folder in folders if not writer.has(folder)]
-        failures = {}
-        for folder, result in _loaded(packing, progress(left), workers):
-            if isinstance(result, DataError):
-                failures[folder] = str(result)
-            else:
-                writer.put(folder, result)
-        if failures and not leave_out:
-            return None, failures
-        return writer.finish([f for f in folders if f not in failures]), failures
+    if there.metadata.begun() != packing.metadata() or there.index.keys() != set(folders):
+        return None
+    counts = ({there.index[folder].count} == set(packing.counts(folder)) for folder in folders)
+    return there.metadata if all(counts) else None
 
 
 def _loaded(
@@ -274,5 +257,4 @@ def _loaded(
             waiting.append(pool.submit(load, folder))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from (future.result() for future in waiting)

@@ -92,7 +92,6 @@ class Split:
     """One modality of one split of a dataset, checked against the disk.
 
     Attributes:
-        dataset, number, modality: which.
         train, val: the records; `train` is empty where only the test's list was asked for.
         class_names: one for each label.
         frames: folder of the frame folders, packs or videos.

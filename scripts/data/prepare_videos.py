@@ -36,6 +36,7 @@ from datasets.prepare.collect import (
 )
 from datasets.prepare.jobs import (
     Outcome,
+    Workers,
     add_flow_to_frames,
     prepare_videos,
     write_flow_lists,
@@ -94,15 +95,15 @@ def choose_split(args: argparse.Namespace, videos: list[Video]) -> dict[str, str
     return split_at_random(paths, args.val_share, args.group, args.seed)
 
 
-def prepare_engine(args: argparse.Namespace) -> str:
-    """Raises before any work for an engine that lacks something; returns its device."""
+def choose_workers(args: argparse.Namespace) -> Workers:
+    """Who computes; raises before any work for an engine that lacks something."""
     uses_device = args.flow != "none" and flow_spec(args.flow).uses_device
     if args.device and not uses_device:
         raise UsageError(f"--device is for the engines in PyTorch; --flow {args.flow} has none")
-    if not uses_device:
-        return "cpu"
-    create_flow(args.flow)  # fetches its weights once, not in every process
-    return str(choose_device(args.device))
+    if uses_device:
+        create_flow(args.flow)  # fetches its weights once, not in every process
+    device = str(choose_device(args.device)) if uses_device else "cpu"
+    return Workers(args.workers, device, args.shard)
 
 
 def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Report) -> int:
@@ -120,10 +121,10 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
         for line in [] if args.shard else missing_classes(videos, subsets):
             report(f"warning: {line}")
     # frames and flow
-    device = prepare_engine(args)
+    workers = choose_workers(args)
     size = args.width or Preparation.width, args.height or Preparation.height
     preparation = Preparation(*size, args.quality, args.flow, args.bound)
-    outcome = prepare_videos(root, videos, frames, preparation, args.workers, device, args.shard)
+    outcome = prepare_videos(root, videos, frames, preparation, workers)
     if args.shard:
         return report_shard(args, outcome, frames, report)
     # lists
@@ -149,9 +150,8 @@ def add_flow_only(args: argparse.Namespace, frames: Path, settings: Path, report
             "engine (--flow), and goes without VIDEOS, --csv, --width and --height"
         )
     # flow
-    names, device = find_spec(args.dataset).names, prepare_engine(args)
-    how = (args.flow, args.bound, args.quality, args.workers, device, args.shard)
-    outcome = add_flow_to_frames(frames, names, *how)
+    names, workers = find_spec(args.dataset).names, choose_workers(args)
+    outcome = add_flow_to_frames(frames, names, args.flow, args.bound, args.quality, workers)
     if args.shard:
         return report_shard(args, outcome, frames, report)
     # lists
