@@ -33,7 +33,7 @@ def create_dataset(
         frames: folder of this dataset's frame folders, packs or videos.
         subsets: the lists to use, of "train" and "val".
         size: (width, height) that will be read, to find the pack of that size.
-        source: a kind of `datasets.sources.choose.SOURCES`; None takes what is there.
+        source: a kind of `datasets.sources.choose.SOURCE_KINDS`; None takes what is there.
 
     Raises DataError, naming file and line, for whatever is wrong with lists or frames.
     """

@@ -22,6 +22,7 @@ def written_whole(
         sync: also write it, and its name, to the disk itself.
         shared: several processes may write `path` at once; the last one counts.
     """
+    # write under another name
     path.parent.mkdir(parents=True, exist_ok=True)
     own = f".{uuid.uuid4().hex[:8]}" if shared else ""
     temporary = path.with_name(f"{path.name}{own}.tmp")
@@ -31,6 +32,7 @@ def written_whole(
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
+        # rename
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 NUM_CLASSES = 51
 FLOW_SUFFIXES = ("", ".jpg")
 # Of each published list, (split, subset): how many videos, and `list_hash` of them; flow as RGB.
-PUBLISHED = {
+PUBLISHED_LISTS = {
     (1, "train"): (3570, "3c6a2c4e6dbac7791109ad6678df44e343a5ca86c844ee37c8347ade2b6421ca"),
     (1, "val"): (1530, "ee6c836f820b17e962fe934558b8407e26481df90847b524d66b594dfb356cda"),
     (2, "train"): (3570, "e0c88d09e11c161b0c19e367ab38adab7126e9322210bbf1fa8003cf8e0e07a0"),

@@ -36,7 +36,7 @@ DATASETS = {
         hmdb51.NUM_CLASSES,
         FrameNames(flow_suffixes=hmdb51.FLOW_SUFFIXES),
         complete=False,  # each official split leaves videos out
-        published=hmdb51.PUBLISHED,
+        published=hmdb51.PUBLISHED_LISTS,
     ),
     "ucf101": DatasetSpec(ucf101.NUM_CLASSES, FrameNames(flow_suffixes=ucf101.FLOW_SUFFIXES)),
     "motions": DatasetSpec(may_flip=False),  # left to right is not right to left

@@ -3,11 +3,12 @@
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from datasets import DataError
-from datasets.sources.choose import SOURCES
+from datasets.sources.choose import SOURCE_KINDS
 from engine import UsageError, distributed
-from engine.files import DEFAULT_CACHE, CheckpointError
+from engine.files import DEFAULT_CACHE, CheckpointError, resolve
 from engine.flag_types import (
     above_zero,
     fraction,
@@ -68,11 +69,21 @@ def places_parent(dataset: str | None = None) -> argparse.ArgumentParser:
     return parent
 
 
-def workers_parent() -> argparse.ArgumentParser:
-    """The flag of scripts that share their work among processes or threads."""
-    parent = argparse.ArgumentParser(add_help=False)
-    parent.add_argument("-j", "--workers", type=positive, default=2, help="(%(default)s)")
-    return parent
+def data_script_parser(description: str, dataset: str | None = None) -> argparse.ArgumentParser:
+    """The parser of a script that makes or checks data; `dataset` is the default name."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        parents=[places_parent(dataset)],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-j", "--workers", type=positive, default=2, help="(%(default)s)")
+    return parser
+
+
+def data_places(args: argparse.Namespace) -> tuple[Path, Path]:
+    """The dataset's frames, and the folder of all datasets' lists, that the arguments name."""
+    frames = resolve(args.frames, f"datasets/{args.dataset}_frames")
+    return frames, resolve(args.settings, "datasets/settings")
 
 
 def data_parent() -> argparse.ArgumentParser:
@@ -81,7 +92,9 @@ def data_parent() -> argparse.ArgumentParser:
     data = parent.add_argument_group("data and device")
     data.add_argument("-s", "--split", type=positive, default=1, help="split number (%(default)s)")
     data.add_argument(
-        "--source", choices=SOURCES, help="which of them to read (what is there, in this order)"
+        "--source",
+        choices=SOURCE_KINDS,
+        help="which of them to read (the first that is there)",
     )
     data.add_argument(
         "--scaled-decoding",

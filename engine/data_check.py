@@ -5,7 +5,7 @@ from pathlib import Path
 
 from datasets import DataError
 from datasets.doctor import check_lists, open_checked
-from datasets.doctor.findings import LEAKS, summarize
+from datasets.doctor.findings import LEAKS, summarize_kinds
 from datasets.fingerprint import compare_fingerprints
 from engine.files import resolve
 from models import ArchSpec
@@ -30,12 +30,12 @@ def check_before_training(args: argparse.Namespace, spec: ArchSpec, frames: Path
         if getattr(args, option):
             command += f" --{option} {getattr(args, option)}"
     if errors:
-        first, *more = summarize(errors)
+        first, *more = summarize_kinds(errors)
         raise DataError(
             "\n  ".join([first, *more, f"what mends it: {command}"])
             + "\n  --skip-doctor leaves this check out"
         )
-    warnings = summarize([finding for finding in findings if finding.severity != "info"])
+    warnings = summarize_kinds([finding for finding in findings if finding.severity != "info"])
     for line in warnings:
         print(f"warning: {line}")
     if warnings:

@@ -11,22 +11,11 @@ from functools import cache
 
 import numpy as np
 
-from datasets.doctor.counts import (
-    check_counts,
-    check_folders,
-    check_links,
-    check_unlisted,
-)
+from datasets.doctor.counts import check_counts, check_folders, check_links, check_unlisted
 from datasets.doctor.dataset import CheckedDataset, open_checked
 from datasets.doctor.duplicates import check_duplicates, thumbnail
 from datasets.doctor.findings import Finding, ordered
-from datasets.doctor.images import (
-    ImageChecks,
-    VideoReport,
-    check_quality,
-    check_sizes,
-    read_grey,
-)
+from datasets.doctor.images import ImageChecks, VideoReport, read_grey
 from datasets.doctor.lists import (
     check_groups,
     check_labels,
@@ -72,12 +61,12 @@ def examine(
         progress: wraps the videos' reports, of which it is told the number.
         group: what in a video's name tells its group, instead of the known patterns.
     """
-    frames, names, fixes = dataset.frames, dataset.spec.names, dataset.fixes
+    frames, names = dataset.frames, dataset.spec.names
     # names
     findings = [*check_lists(dataset, group), *check_unlisted(dataset)]
     # images
     preparation = read_preparation(frames)
-    checks = ImageChecks(frames, names, dataset.modalities, preparation, fixes, deep)
+    checks = ImageChecks(frames, names, dataset.modalities, preparation, dataset.fixes, deep)
     folders = {video: folder for video, folder in dataset.folders.items() if folder is not None}
     with ProcessPoolExecutor(max(1, min(workers, len(folders)))) as pool:
         results = pool.map(checks, folders, folders.values(), chunksize=4)
@@ -85,8 +74,8 @@ def examine(
     for report in reports:
         findings += report.findings
     for modality in dataset.modalities:
-        findings += check_sizes(reports, modality, preparation, fixes)
-        findings += check_quality(reports, modality, preparation, fixes)
+        findings += checks.check_sizes(reports, modality)
+        findings += checks.check_quality(reports, modality)
 
     # duplicates
     @cache  # where a scene has many clips, each is compared many times

@@ -72,9 +72,11 @@ def check_duplicates(
     videos = [video for video, found in hashes.items() if len(found) == HASHED_FRAMES]
     if not videos:
         return
+    # who is on which side of a split
     sides: dict[str, set] = {subset: set() for subset in SUBSET_NAMES}
     for entry in dataset.lists:
         sides[entry.subset] |= {(entry.split, record.folder) for record in entry.records}
+    # pairs
     reported = set()
     for i, j in similar_pairs(np.stack([hashes[video] for video in videos])):
         a, b = videos[i], videos[j]

@@ -102,7 +102,7 @@ def fold(findings: Sequence[Finding], most: int) -> list[str]:
     return lines
 
 
-def summarize(findings: Sequence[Finding]) -> list[str]:
+def summarize_kinds(findings: Sequence[Finding]) -> list[str]:
     """A line for each kind: its first finding, and how many more there are."""
     kinds: dict[str, list[Finding]] = defaultdict(list)
     for finding in ordered(findings):

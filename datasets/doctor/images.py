@@ -122,6 +122,55 @@ class ImageChecks:
             except DataError:
                 continue  # is a finding already
 
+    def check_sizes(self, reports: Sequence[VideoReport], modality: str) -> Iterator[Finding]:
+        """Videos whose images differ in size from the rest, or within themselves."""
+        uniform = {}
+        for video, found in ((report.video, report.sizes.get(modality, [])) for report in reports):
+            if len(found) > 1:
+                message = f"'{video}' has {modality} images of several sizes: {_sizes(found)}"
+                yield Finding(
+                    "warning", "sizes-mixed", video, message, self.fixes.extract_again(video)
+                )
+            elif found:
+                uniform[video] = found[0]
+        if not uniform:
+            return
+        most = Counter(uniform.values()).most_common()
+        usual, why = most[0][0], f"{most[0][1]} of {len(uniform)} videos have"
+        if self.preparation and self.preparation.width:
+            usual, why = (self.preparation.width, self.preparation.height), "preparation.json says"
+        elif most[0][1] <= len(uniform) / 2:
+            message = f"{modality} images come in many sizes: {_sizes([size for size, _ in most])}"
+            fix = f"extract all at one size, such as 340x256: {self.fixes.prepare}"
+            yield Finding("warning", "sizes-vary", "", message, fix)
+            return
+        for video, (width, height) in uniform.items():
+            if (width, height) != usual:
+                stretch = (width / height) / (usual[0] / usual[1])
+                kind = "size" if abs(stretch - 1) <= ASPECT_TOLERANCE else "aspect"
+                message = (
+                    f"'{video}' has {modality} images of {width}x{height}; {why} {_sizes([usual])}"
+                )
+                yield Finding("warning", kind, video, message, self.fixes.extract_again(video))
+
+    def check_quality(self, reports: Sequence[VideoReport], modality: str) -> Iterator[Finding]:
+        """Videos whose lowest JPEG quality is below 80, or other than recorded."""
+        # Frames of unrecorded size were there before the preparation, which added the flow.
+        known = self.preparation and (modality == "flow" or self.preparation.width)
+        for video, quality in (
+            (report.video, report.qualities.get(modality)) for report in reports
+        ):
+            if quality is None:
+                continue
+            message = f"'{video}' has {modality} JPEGs of quality {quality}"
+            fix = self.fixes.extract_again(video)
+            if quality < LOWEST_QUALITY:
+                message += f", below {LOWEST_QUALITY}"
+                yield Finding("warning", "quality", video, message, fix)
+            elif known and abs(quality - self.preparation.quality) > QUALITY_TOLERANCE:
+                message += f", not {self.preparation.quality} as recorded"
+                yield Finding("warning", "quality-recorded", video, message, fix)
+
     def _add(self, report: VideoReport, severity: str, kind: str, message: str) -> None:
         video = report.video
         if str(self.frames / video) not in message:
@@ -159,63 +208,6 @@ def read_strictly(path: Path) -> tuple[np.ndarray, bool]:
             return image, file.read(2) == b"\xff\xd8"
 
 
-def check_sizes(
-    reports: Sequence[VideoReport],
-    modality: str,
-    preparation: Preparation | None,
-    fixes: Fixes,
-) -> Iterator[Finding]:
-    """Videos whose images differ in size from the rest, or within themselves."""
-    uniform = {}
-    for video, found in ((report.video, report.sizes.get(modality, [])) for report in reports):
-        if len(found) > 1:
-            message = f"'{video}' has {modality} images of several sizes: {_sizes(found)}"
-            yield Finding("warning", "sizes-mixed", video, message, fixes.extract_again(video))
-        elif found:
-            uniform[video] = found[0]
-    if not uniform:
-        return
-    most = Counter(uniform.values()).most_common()
-    usual, why = most[0][0], f"{most[0][1]} of {len(uniform)} videos have"
-    if preparation and preparation.width:
-        usual, why = (preparation.width, preparation.height), "preparation.json says"
-    elif most[0][1] <= len(uniform) / 2:
-        message = f"{modality} images come in many sizes: {_sizes([size for size, _ in most])}"
-        fix = f"extract all at one size, such as 340x256: {fixes.prepare}"
-        yield Finding("warning", "sizes-vary", "", message, fix)
-        return
-    for video, (width, height) in uniform.items():
-        if (width, height) != usual:
-            stretch = (width / height) / (usual[0] / usual[1])
-            kind = "size" if abs(stretch - 1) <= ASPECT_TOLERANCE else "aspect"
-            message = (
-                f"'{video}' has {modality} images of {width}x{height}; {why} {_sizes([usual])}"
-            )
-            yield Finding("warning", kind, video, message, fixes.extract_again(video))
-
-
 def _sizes(sizes: Sequence[tuple[int, int]], most: int = 5) -> str:
     text = ", ".join(f"{width}x{height}" for width, height in sizes[:most])
     return text + (", ..." if len(sizes) > most else "")
-
-
-def check_quality(
-    reports: Sequence[VideoReport],
-    modality: str,
-    preparation: Preparation | None,
-    fixes: Fixes,
-) -> Iterator[Finding]:
-    """Videos whose lowest JPEG quality is below 80, or other than recorded."""
-    # Frames of unrecorded size were there before the preparation, which added the flow.
-    known = preparation and (modality == "flow" or preparation.width)
-    for video, quality in ((report.video, report.qualities.get(modality)) for report in reports):
-        if quality is None:
-            continue
-        message = f"'{video}' has {modality} JPEGs of quality {quality}"
-        fix = fixes.extract_again(video)
-        if quality < LOWEST_QUALITY:
-            message += f", below {LOWEST_QUALITY}"
-            yield Finding("warning", "quality", video, message, fix)
-        elif known and abs(quality - preparation.quality) > QUALITY_TOLERANCE:
-            message += f", not {preparation.quality} as recorded"
-            yield Finding("warning", "quality-recorded", video, message, fix)

@@ -98,14 +98,15 @@ def split_by_pattern(videos: Iterable[str], train: str, val: str) -> dict[str, s
 
     Raises DataError if a pattern matches nothing or both match the same video.
     """
+    patterns = {"train": train, "val": val}
     subsets: dict[str, str | None] = {}
     for video in videos:
         name = PurePosixPath(video).name
-        matching = [p for p, glob in (("train", train), ("val", val)) if fnmatchcase(name, glob)]
+        matching = [subset for subset, glob in patterns.items() if fnmatchcase(name, glob)]
         if len(matching) == 2:
             raise DataError(f"'{video}' matches both --train '{train}' and --val '{val}'")
         subsets[video] = matching[0] if matching else None
-    for subset, glob in (("train", train), ("val", val)):
+    for subset, glob in patterns.items():
         if subset not in subsets.values():
             raise DataError(f"--{subset} '{glob}' matches no video")
     return subsets

@@ -38,6 +38,7 @@ def extract(
             yield picture
 
     try:
+        # frames and flow
         _make_empty(work)
         if preparation.has_flow:
             count = write_flow(saved(), work, preparation, device)
@@ -45,6 +46,7 @@ def extract(
             count = sum(1 for _ in saved())
         if count == 0:
             raise DataError("the video has 0 frames; at least 1 are needed")
+        # the whole folder, under its name
         if target.exists():
             shutil.rmtree(target)
         target.parent.mkdir(parents=True, exist_ok=True)

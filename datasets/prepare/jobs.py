@@ -21,7 +21,7 @@ from datasets.sources.videos import read_frames
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PreparationResult:
     """What became of a dataset's videos or frame folders.
 
     Attributes:
@@ -48,7 +48,7 @@ class Workers:
 
 def prepare_videos(
     root: Path, videos: list[Video], frames: Path, preparation: Preparation, workers: Workers
-) -> Outcome:
+) -> PreparationResult:
     """Extracts all videos below `root`, or a shard's, to the folder `frames`."""
     start_preparation(frames, preparation)
     jobs = {
@@ -60,7 +60,7 @@ def prepare_videos(
 
 def add_flow_to_frames(
     frames: Path, names: FrameNames, flow: str, bound: float, quality: int, workers: Workers
-) -> Outcome:
+) -> PreparationResult:
     """Adds flow to all frame folders below `frames`, or to a shard's.
 
     Raises DataError if there are none, or they have flow that was made in another way.
@@ -90,7 +90,7 @@ def _add(
 
 def _run(
     jobs: dict[str, Callable[[], None]], frames: Path, preparation: Preparation, workers: Workers
-) -> Outcome:
+) -> PreparationResult:
     """Calls the jobs in a process pool; one that raises DataError has failed.
 
     Engines that use PyTorch get fresh processes, because a forked one cannot use the GPU.
@@ -104,7 +104,7 @@ def _run(
         failures = {name: reason for name, reason in zip(mine, bar, strict=True) if reason}
     if workers.shard is None:
         clean_up(frames)
-    return Outcome(preparation, len(jobs), len(mine) - len(failures), failures)
+    return PreparationResult(preparation, len(jobs), len(mine) - len(failures), failures)
 
 
 def _failure(job: Callable[[], None]) -> str:

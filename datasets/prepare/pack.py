@@ -163,11 +163,13 @@ class PackWriter:
         """Reads every entry back, writes index and metadata, and gives the pack its name."""
         index, images, size_bytes = {}, 0, 0
         with self.environment.begin(write=True, buffers=True) as transaction:
+            # videos that are no longer wanted
             wanted = {key_of(folder) for folder in folders}
             keys = [bytes(key) for key, _ in transaction.cursor()]
             for key in keys:
                 if key not in wanted and not key.startswith(b"\0"):
                     transaction.delete(key)
+            # all others, read back
             for folder in folders:
                 entry = transaction.get(key_of(folder))
                 if entry is None or not is_whole(entry):
@@ -176,6 +178,7 @@ class PackWriter:
                 count = files // len(self.packing.names.patterns(self.packing.modality))
                 index[folder] = (count, int.from_bytes(entry[:8], "little"))
                 images, size_bytes = images + files, size_bytes + len(entry)
+            # index and metadata
             lines = json.dumps(index).encode()
             metadata = replace(
                 self.metadata,

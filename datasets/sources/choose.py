@@ -13,7 +13,7 @@ from datasets.sources.reader import Reader
 from datasets.sources.videos import PREPARED, VideoReader, find_video
 
 FOLDERS, PACKED, VIDEOS = "folders", "packed", "videos"
-SOURCES = (PACKED, FOLDERS, VIDEOS)  # the order of preference
+SOURCE_KINDS = (PACKED, FOLDERS, VIDEOS)  # the order of preference
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Source:
     """One modality of a dataset's images.
 
     Attributes:
-        kind: one of SOURCES.
+        kind: one of SOURCE_KINDS.
         modality: "rgb" or "flow".
         root: the dataset's folder.
         names: file names of the images in frame folders.
@@ -126,6 +126,7 @@ def choose_source(
     then, for RGB, video files, by whether the first record is there. What is not there at all is
     taken for frame folders, whose check says what is missing.
     """
+    # what is there
     packs = [root / pack_name(modality, s) for s in ([size] if size else []) + [None]]
     pack = next((path for path in packs if path.exists()), None)
     there = {
@@ -133,7 +134,8 @@ def choose_source(
         FOLDERS: (root / first.folder).is_dir(),
         VIDEOS: modality == "rgb" and find_video(root, first.folder) is not None,
     }
-    kind = asked or next((kind for kind in SOURCES if there[kind]), FOLDERS)
+    # which of it
+    kind = asked or next((kind for kind in SOURCE_KINDS if there[kind]), FOLDERS)
     if kind == PACKED and pack is None:
         others = ", ".join(path.name for path in sorted(root.glob(f"{modality}_*{SUFFIX}")))
         raise DataError(

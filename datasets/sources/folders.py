@@ -59,8 +59,10 @@ class Folder:
 
     def of(self, modality: str) -> Sequence[int]:
         """The numbers of complete images of a modality."""
-        if modality == "rgb" or self.flow_x == self.flow_y:
-            return self.rgb if modality == "rgb" else self.flow_x
+        if modality == "rgb":
+            return self.rgb
+        if self.flow_x == self.flow_y:
+            return self.flow_x
         return sorted(set(self.flow_x) & set(self.flow_y))
 
     def planes(self, modality: str) -> dict[str, Sequence[int]]:
@@ -76,7 +78,7 @@ def list_folder(path: Path, names: FrameNames) -> Folder | None:
         files = os.listdir(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    text = "\n".join(files)  # searched as a whole: datasets have millions of files
+    text = "\n".join(["", *files, ""])  # searched as a whole: datasets have millions of files
     rgb, x, y = (
         _numbers(text, pattern, names.suffixes(modality))
         for modality in MODALITIES
@@ -89,8 +91,8 @@ def _numbers(text: str, pattern: str, suffixes: tuple[str, ...]) -> Sequence[int
     prefix = pattern.split("{")[0]
     digits = len(pattern.format(0)) - len(prefix)
     endings = "|".join(map(re.escape, suffixes))
-    name = rf"^{re.escape(prefix)}(\d{{{digits}}}|[1-9]\d{{{digits},}})(?:{endings})$"
-    numbers = sorted({*map(int, re.findall(name, text, re.MULTILINE))})
+    name = rf"\n{re.escape(prefix)}(\d{{{digits}}}|[1-9]\d{{{digits},}})(?:{endings})(?=\n)"
+    numbers = sorted({*map(int, re.findall(name, text))})
     whole = range(1, len(numbers) + 1)
     return whole if numbers == list(whole) else numbers
 

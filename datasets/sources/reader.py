@@ -55,15 +55,12 @@ class JpegDecoder:
             height, width, *_ = simplejpeg.decode_jpeg_header(data, **self.scaling)
             shape = (height, width, self.channels)
             if out is None or out.shape != shape:
-                out = self._own(shape)
+                if self._memory.shape != shape:
+                    self._memory = np.empty(shape, np.uint8)
+                out = self._memory
             return simplejpeg.decode_jpeg(data, self.colour, buffer=out, **self.scaling)
         except ValueError:
             return self._decode_carefully(bytes(data), name, out)
-
-    def _own(self, shape: tuple[int, int, int]) -> np.ndarray:
-        if self._memory.shape != shape:
-            self._memory = np.empty(shape, np.uint8)
-        return self._memory
 
     def _decode_carefully(self, data: bytes, name: str, out: np.ndarray | None) -> np.ndarray:
         image = decode_image(data, self.flags, name)

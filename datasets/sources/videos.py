@@ -88,9 +88,8 @@ def decode_numbers(path: Path, numbers: list[int], count: int) -> Iterator[np.nd
             done += 1
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or type(error).__name__
-        raise DataError(
-            f"decoding {path} failed after frame {_last(numbers, done)}: {reason}"
-        ) from None
+        last = numbers[done - 1] if done else numbers[0] - 1
+        raise DataError(f"decoding {path} failed after frame {last}: {reason}") from None
     if done < len(numbers):
         raise DataError(f"{path} ends before frame {numbers[done]}; correct the list's count")
 
@@ -113,10 +112,6 @@ def read_frames(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
         raise DataError(f"decoding failed after frame {done}: {reason}") from None
     if done == 0:
         raise DataError("the video has no frames")
-
-
-def _last(numbers: list[int], done: int) -> int:
-    return numbers[done - 1] if done else numbers[0] - 1
 
 
 class _Untrusted(Exception):

@@ -21,19 +21,14 @@ from datasets.doctor import Finding, examine, open_checked
 from datasets.doctor.findings import count_severities, fold
 from datasets.files import write_lines
 from datasets.lists import DataError
-from engine.cli import USER_ERRORS, places_parent, run, workers_parent
-from engine.files import resolve
+from engine.cli import USER_ERRORS, data_places, data_script_parser, run
 from engine.flag_types import path, positive, regex
 
 COULD_NOT_CHECK = 2
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        parents=[places_parent(), workers_parent()],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = data_script_parser(__doc__)
     add = parser.add_argument
     add("-s", "--split", type=positive, help="split number (default: all)")
     add("--deep", action="store_true", help="read every image")
@@ -47,12 +42,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def diagnose(args: argparse.Namespace) -> tuple[list[Finding], int]:
     """The findings, and the number of videos that they are about."""
-    checked = open_checked(
-        args.dataset,
-        resolve(args.settings, "datasets/settings"),
-        resolve(args.frames, f"datasets/{args.dataset}_frames"),
-        args.split,
-    )
+    frames, settings = data_places(args)
+    checked = open_checked(args.dataset, settings, frames, args.split)
 
     def bar(reports: Iterable, number: int) -> Iterable:
         return tqdm(reports, "videos", number, unit="video", dynamic_ncols=True, disable=None)

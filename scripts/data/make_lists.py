@@ -14,6 +14,8 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+from tabulate import tabulate
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from datasets.files import write_lines
@@ -21,8 +23,7 @@ from datasets.lists import DataError, VideoRecord
 from datasets.prepare.jobs import write_list
 from datasets.sources.folders import MODALITIES, FrameNames, count_images
 from datasets.specs import compare_with_published, find_spec
-from engine.cli import run
-from engine.files import resolve
+from engine.cli import data_places, run
 from engine.flag_types import path
 
 HMDB51_SUBSETS = {"0": None, "1": "train", "2": "val"}
@@ -121,8 +122,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--settings", type=path, help="default: datasets/settings")
     args = parser.parse_args(argv)
     # which videos
-    frames = resolve(args.frames, f"datasets/{args.dataset}_frames")
-    settings = resolve(args.settings, "datasets/settings") / args.dataset
+    frames, settings = data_places(args)
     if not frames.is_dir():
         raise DataError(f"no frames: there is no folder {frames}; give --frames")
     splits, classes = READERS[args.dataset](args.splits)
@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     # lists
     for (split, subset), listed in sorted(splits.items()):
         for modality in MODALITIES:
-            file = settings / f"{subset}_{modality}_split{split}.txt"
+            file = settings / args.dataset / f"{subset}_{modality}_split{split}.txt"
             records = [
                 VideoRecord(folders[v], counts[v][modality], classes.index(v[1]), file.name)
                 for v in listed
@@ -145,8 +145,8 @@ def main(argv: list[str] | None = None) -> int:
             compared = compare_with_published(spec, split, subset, records)
             if compared:
                 print(f"  {compared[1]}")
-    write_lines(settings / "classes.txt", classes)
-    print(f"{len(classes)} classes; lists in {settings}")
+    write_lines(settings / args.dataset / "classes.txt", classes)
+    print(f"{len(classes)} classes; lists in {settings / args.dataset}")
     return report_missing(videos, folders, counts)
 
 
@@ -161,9 +161,7 @@ def report_missing(videos: list, folders: dict, counts: dict) -> int:
     if not missing:
         return 0
     print(f"\nmissing: {len(missing)} of {len(videos)} videos")
-    widths = [max(len(row[column]) for row in missing) for column in (0, 1)]
-    for class_name, video, what in missing:
-        print(f"  {class_name:<{widths[0]}}  {video:<{widths[1]}}  {what}")
+    print(tabulate(missing, tablefmt="plain", disable_numparse=True))
     return 1
 
 

@@ -25,11 +25,10 @@ from datasets.preparation import Preparation, start_preparation
 from datasets.prepare.collect import Video
 from datasets.prepare.extract import extract
 from datasets.prepare.jobs import write_lists
-from engine.cli import places_parent, run, workers_parent
-from engine.files import resolve
+from engine.cli import data_places, data_script_parser, run
 from engine.flag_types import positive
 
-CLASSES = (
+MOTIONS = (
     "left_to_right",
     "right_to_left",
     "grow",
@@ -39,7 +38,7 @@ CLASSES = (
     "up_then_down",
     "down_then_up",
 )
-WIDTH, HEIGHT = 170, 128
+SCENE_W, SCENE_H = 170, 128
 # Displacements between the 16 frames that a clip shows: still, move, pause, move, still. In a
 # video that goes there and back, both places are shown for six frames: only the order of the
 # moves tells which came first, neither their sum nor where the patch is most of the time.
@@ -59,7 +58,7 @@ class Pose:
 
 def trajectory(label: int, count: int, rng: np.random.Generator) -> list[Pose]:
     """The poses of a class over `count` frames; where, how far and how fast is random."""
-    x, y = rng.uniform(65, WIDTH - 65), rng.uniform(56, HEIGHT - 56)
+    x, y = rng.uniform(65, SCENE_W - 65), rng.uniform(56, SCENE_H - 56)
     scale, angle = rng.uniform(0.85, 1.15), rng.uniform(0, 360)
     sign = 1 if label % 2 == 0 else -1
     kind = label // 2
@@ -115,9 +114,9 @@ def render(label: int, seed: tuple[int, ...]) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     count = int(rng.integers(MIN_FRAMES, MAX_FRAMES, endpoint=True))
     margin = 6
-    scene = texture(HEIGHT + 2 * margin, WIDTH + 2 * margin, 16, 14, rng)
+    scene = texture(SCENE_H + 2 * margin, SCENE_W + 2 * margin, 16, 14, rng)
     for _ in range(3):
-        place = Pose(rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT), rng.uniform(0.3, 0.6))
+        place = Pose(rng.uniform(0, SCENE_W), rng.uniform(0, SCENE_H), rng.uniform(0.3, 0.6))
         scene = paste(scene, texture(64, 64, 8, 25, rng), place)
     patch = texture(72, 72, 10, 60, rng)
     shake = np.clip(np.cumsum(rng.normal(0, 0.4, (count, 2)), axis=0), -margin, margin)
@@ -125,24 +124,20 @@ def render(label: int, seed: tuple[int, ...]) -> list[np.ndarray]:
     for pose, (dx, dy) in zip(trajectory(label, count, rng), shake, strict=True):
         full = paste(scene, patch, Pose(pose.x + margin, pose.y + margin, pose.scale, pose.angle))
         matrix = np.float32([[1, 0, dx - margin], [0, 1, dy - margin]])
-        frame = cv2.warpAffine(full, matrix, (WIDTH, HEIGHT)).astype(np.float32)
+        frame = cv2.warpAffine(full, matrix, (SCENE_W, SCENE_H)).astype(np.float32)
         frames.append(np.clip(frame + rng.normal(0, 3, frame.shape), 0, 255).astype(np.uint8))
     return frames
 
 
 def make_video(video: Video, seed: int, frames: Path, preparation: Preparation) -> None:
     """Renders and extracts one video."""
-    label, name = CLASSES.index(video.class_name), Path(video.path).name
+    label, name = MOTIONS.index(video.class_name), Path(video.path).name
     place = ("train", "val").index(video.subset), label, int(name.rpartition("_")[2])
     extract(render(label, (seed, *place)), frames, video.folder, preparation)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        parents=[places_parent("motions"), workers_parent()],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = data_script_parser(__doc__, "motions")
     add = parser.add_argument
     add("--train", type=positive, default=40, help="training videos a class (%(default)s)")
     add("--val", type=positive, default=12, help="test videos a class (%(default)s)")
@@ -152,23 +147,22 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    frames = resolve(args.frames, f"datasets/{args.dataset}_frames")
-    settings = resolve(args.settings, "datasets/settings") / args.dataset
-    preparation = Preparation(width=WIDTH, height=HEIGHT, flow="dis", bound=20.0)
+    frames, settings = data_places(args)
+    preparation = Preparation(width=SCENE_W, height=SCENE_H, flow="dis", bound=20.0)
     start_preparation(frames, preparation)
     videos = [
         Video(f"{class_name}/{subset}_{number:03d}", class_name, subset)
         for subset, size in (("train", args.train), ("val", args.val))
         for number in range(size)
-        for class_name in CLASSES
+        for class_name in MOTIONS
     ]
     make = partial(make_video, seed=args.seed, frames=frames, preparation=preparation)
     bar = {"desc": "motions", "unit": "video", "disable": None}
     process_map(make, videos, max_workers=args.workers, chunksize=1, **bar)
     subsets = {video.path: video.subset for video in videos}
-    write_lists(settings, 1, videos, subsets, CLASSES, frames, preparation)
+    write_lists(settings / args.dataset, 1, videos, subsets, MOTIONS, frames, preparation)
     print(
-        f"{len(videos)} videos of {len(CLASSES)} classes: frames in {frames}, lists in {settings}"
+        f"{len(videos)} videos of {len(MOTIONS)} classes: frames in {frames}, lists in {settings}"
     )
     return 0
 

@@ -25,17 +25,12 @@ from datasets.prepare.pack import Packing, pack
 from datasets.sources.folders import MODALITIES, find_frame_folders
 from datasets.sources.packed import damaged_videos, pack_name
 from datasets.specs import find_spec
-from engine.cli import places_parent, run, workers_parent
-from engine.files import resolve
+from engine.cli import data_places, data_script_parser, run
 from engine.flag_types import image_size, jpeg_quality, path
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        parents=[places_parent(), workers_parent()],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = data_script_parser(__doc__)
     add = parser.add_argument
     add("--to", type=path, metavar="DIR", help="where packs go (the frames folder)")
     add("--modality", choices=MODALITIES, help="(both, those that are there)")
@@ -79,7 +74,7 @@ def _bar(title: str) -> Callable[[list], Iterable]:
 
 def main(argv: list[str] | None = None, report: Callable[[str], None] = print) -> int:
     args = parse_args(argv)
-    frames = resolve(args.frames, f"datasets/{args.dataset}_frames")
+    frames, _ = data_places(args)
     target = args.to.resolve() if args.to else frames
     names = find_spec(args.dataset).names
     codes = []

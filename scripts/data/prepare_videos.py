@@ -35,7 +35,7 @@ from datasets.prepare.collect import (
     split_by_pattern,
 )
 from datasets.prepare.jobs import (
-    Outcome,
+    PreparationResult,
     Workers,
     add_flow_to_frames,
     prepare_videos,
@@ -44,20 +44,15 @@ from datasets.prepare.jobs import (
 )
 from datasets.specs import find_spec
 from engine import UsageError
-from engine.cli import places_parent, run, workers_parent
+from engine.cli import data_places, data_script_parser, run
 from engine.distributed import choose_device
-from engine.files import resolve
 from engine.flag_types import jpeg_quality, number, path, positive, regex, shard
 
 Report = Callable[[str], None]
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        parents=[places_parent(), workers_parent()],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = data_script_parser(__doc__)
     add = parser.add_argument
     add("videos", type=path, nargs="?", metavar="VIDEOS", help="folder of the videos")
     add("--csv", type=path, help="lists the videos, instead of class folders")
@@ -173,7 +168,9 @@ def report_failures(failures: dict[str, str], report: Report) -> None:
         report(f"left out: {name}: {reason}")
 
 
-def report_shard(args: argparse.Namespace, outcome: Outcome, frames: Path, report: Report) -> int:
+def report_shard(
+    args: argparse.Namespace, outcome: PreparationResult, frames: Path, report: Report
+) -> int:
     """Says what a shard did; returns the exit code."""
     report(
         f"shard {args.shard.number}/{args.shard.count}: {outcome.done} of {outcome.total} videos "
@@ -186,13 +183,12 @@ def report_shard(args: argparse.Namespace, outcome: Outcome, frames: Path, repor
 
 def main(argv: list[str] | None = None, report: Report = print) -> int:
     args = parse_args(argv)
-    frames = resolve(args.frames, f"datasets/{args.dataset}_frames")
-    settings = resolve(args.settings, "datasets/settings") / args.dataset
+    frames, settings = data_places(args)
     if args.flow_only:
-        return add_flow_only(args, frames, settings, report)
+        return add_flow_only(args, frames, settings / args.dataset, report)
     if args.videos is None:
         raise UsageError("give VIDEOS, the folder of the videos, or --flow-only")
-    return prepare(args, frames, settings, report)
+    return prepare(args, frames, settings / args.dataset, report)
 
 
 if __name__ == "__main__":
