@@ -17,19 +17,9 @@ import numpy as np
 
 from datasets.lists import DataError, VideoRecord
 from datasets.preparation import UNFINISHED, read_preparation
+from datasets.sources import packed
 from datasets.sources.folders import FrameNames, count_images, find_frame_folders
 from datasets.sources.frames import FrameReader
-from datasets.sources.packed import (
-    INDEX_KEY,
-    METADATA_KEY,
-    PackMetadata,
-    encode_entry,
-    entry_offsets,
-    is_whole,
-    key_of,
-    open_pack,
-    pack_name,
-)
 from datasets.sources.reader import JpegDecoder
 
 ADDRESS_SPACE = 1 << 40  # what a pack may grow to; the file takes what it holds
@@ -57,15 +47,15 @@ class Packing:
 
     @property
     def path(self) -> Path:
-        return self.target / pack_name(self.modality, self.size)
+        return self.target / packed.pack_name(self.modality, self.size)
 
     def counts(self, folder: str) -> list[int]:
         """The images in a folder, of each pattern."""
         return count_images(self.root / folder, self.names, self.modality)
 
-    def metadata(self) -> PackMetadata:
+    def metadata(self) -> packed.PackMetadata:
         preparation = read_preparation(self.root)
-        return PackMetadata(
+        return packed.PackMetadata(
             modality=self.modality,
             size=list(self.size) if self.size else None,
             quality=self.quality,
@@ -132,7 +122,7 @@ class PackWriter:
 
     def _begin_with_finished(self) -> None:
         """A finished pack of the same settings is the beginning of one with more videos."""
-        if open_pack(self.packing.path).metadata.begun() != self.metadata:
+        if packed.open_pack(self.packing.path).metadata.begun() != self.metadata:
             raise DataError(f"{self.packing.path} was packed otherwise; remove it to pack again")
         copy = self.work.with_name(self.work.name + ".copy")
         shutil.copyfile(self.packing.path, copy)
@@ -140,10 +130,10 @@ class PackWriter:
 
     def _check_or_begin(self) -> None:
         with self.environment.begin(write=True) as transaction:
-            content = transaction.get(METADATA_KEY)
+            content = transaction.get(packed.METADATA_KEY)
             if content is None:
-                transaction.put(METADATA_KEY, self.metadata.encode())
-            elif PackMetadata(**json.loads(content)).begun() != self.metadata:
+                transaction.put(packed.METADATA_KEY, self.metadata.encode())
+            elif packed.PackMetadata(**json.loads(content)).begun() != self.metadata:
                 raise DataError(
                     f"{self.work} was begun with other settings; use the same, or remove it"
                 )
@@ -151,30 +141,30 @@ class PackWriter:
     def has(self, folder: str) -> bool:
         """Whether a video is there, with as many images as its folder has."""
         with self.environment.begin(buffers=True) as transaction:
-            entry = transaction.get(key_of(folder))
+            entry = transaction.get(packed.key_of(folder))
             images = sum(self.packing.counts(folder))
-            return entry is not None and len(entry_offsets(entry)) - 1 == images
+            return entry is not None and len(packed.entry_offsets(entry)) - 1 == images
 
     def put(self, folder: str, images: list[bytes]) -> None:
         with self.environment.begin(write=True) as transaction:
-            transaction.put(key_of(folder), encode_entry(images))
+            transaction.put(packed.key_of(folder), packed.encode_entry(images))
 
-    def finish(self, folders: list[str]) -> PackMetadata:
+    def finish(self, folders: list[str]) -> packed.PackMetadata:
         """Reads every entry back, writes index and metadata, and gives the pack its name."""
         index, images, size_bytes = {}, 0, 0
         with self.environment.begin(write=True, buffers=True) as transaction:
             # videos that are no longer wanted
-            wanted = {key_of(folder) for folder in folders}
+            wanted = {packed.key_of(folder) for folder in folders}
             keys = [bytes(key) for key, _ in transaction.cursor()]
             for key in keys:
                 if key not in wanted and not key.startswith(b"\0"):
                     transaction.delete(key)
             # all others, read back
             for folder in folders:
-                entry = transaction.get(key_of(folder))
-                if entry is None or not is_whole(entry):
+                entry = transaction.get(packed.key_of(folder))
+                if entry is None or not packed.is_whole(entry):
                     raise DataError(f"{self.work}: '{folder}' is damaged; remove it and pack again")
-                files = len(entry_offsets(entry)) - 1
+                files = len(packed.entry_offsets(entry)) - 1
                 count = files // len(self.packing.names.patterns(self.packing.modality))
                 index[folder] = (count, int.from_bytes(entry[:8], "little"))
                 images, size_bytes = images + files, size_bytes + len(entry)
@@ -187,8 +177,8 @@ class PackWriter:
                 size_bytes=size_bytes,
                 contents=hashlib.sha256(lines).hexdigest(),
             )
-            transaction.put(INDEX_KEY, lines)
-            transaction.put(METADATA_KEY, metadata.encode())
+            transaction.put(packed.INDEX_KEY, lines)
+            transaction.put(packed.METADATA_KEY, metadata.encode())
         self.environment.sync(True)
         self.environment.close()
         self.work.replace(self.packing.path)
@@ -202,7 +192,7 @@ class PackWriter:
 
 def pack(
     packing: Packing, workers: int, leave_out: bool, progress: Callable[[list], Iterable]
-) -> tuple[PackMetadata | None, dict[str, str]]:
+) -> tuple[packed.PackMetadata | None, dict[str, str]]:
     """Packs all folders; returns (None if it is not finished, folder -> why it is not packed).
 
     With videos that cannot be read the pack stays unfinished, so that they can be fixed and the
@@ -232,11 +222,11 @@ def pack(
         ) from None
 
 
-def _finished(packing: Packing, folders: list[str]) -> PackMetadata | None:
+def _finished(packing: Packing, folders: list[str]) -> packed.PackMetadata | None:
     """What the pack says of itself, if it is there and holds these folders as they are."""
     if not packing.path.exists():
         return None
-    there = open_pack(packing.path)
+    there = packed.open_pack(packing.path)
     if there.metadata.begun() != packing.metadata() or there.index.keys() != set(folders):
         return None
     counts = ({there.index[folder].count} == set(packing.counts(folder)) for folder in folders)

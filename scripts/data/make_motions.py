@@ -28,7 +28,7 @@ from datasets.prepare.jobs import write_lists
 from engine.cli import data_places, data_script_parser, run
 from engine.flag_types import positive
 
-MOTIONS = (
+MOTION_CLASSES = (
     "left_to_right",
     "right_to_left",
     "grow",
@@ -131,7 +131,7 @@ def render(label: int, seed: tuple[int, ...]) -> list[np.ndarray]:
 
 def make_video(video: Video, seed: int, frames: Path, preparation: Preparation) -> None:
     """Renders and extracts one video."""
-    label, name = MOTIONS.index(video.class_name), Path(video.path).name
+    label, name = MOTION_CLASSES.index(video.class_name), Path(video.path).name
     place = ("train", "val").index(video.subset), label, int(name.rpartition("_")[2])
     extract(render(label, (seed, *place)), frames, video.folder, preparation)
 
@@ -154,15 +154,15 @@ def main(argv: list[str] | None = None) -> int:
         Video(f"{class_name}/{subset}_{number:03d}", class_name, subset)
         for subset, size in (("train", args.train), ("val", args.val))
         for number in range(size)
-        for class_name in MOTIONS
+        for class_name in MOTION_CLASSES
     ]
     make = partial(make_video, seed=args.seed, frames=frames, preparation=preparation)
     bar = {"desc": "motions", "unit": "video", "disable": None}
     process_map(make, videos, max_workers=args.workers, chunksize=1, **bar)
     subsets = {video.path: video.subset for video in videos}
-    write_lists(settings / args.dataset, 1, videos, subsets, MOTIONS, frames, preparation)
+    write_lists(settings / args.dataset, 1, videos, subsets, MOTION_CLASSES, frames, preparation)
     print(
-        f"{len(videos)} videos of {len(MOTIONS)} classes: frames in {frames}, lists in {settings}"
+        f"{len(videos)} videos of {len(MOTION_CLASSES)} classes: frames in {frames}, lists in {settings}"
     )
     return 0
 

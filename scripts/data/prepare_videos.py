@@ -24,24 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from datasets.flow.engines import FLOW_ENGINES, create_flow, flow_spec
 from datasets.preparation import Preparation
-from datasets.prepare.collect import (
-    Video,
-    check_videos,
-    find_videos,
-    merge_class_names,
-    missing_classes,
-    read_csv,
-    split_at_random,
-    split_by_pattern,
-)
-from datasets.prepare.jobs import (
-    PreparationResult,
-    Workers,
-    add_flow_to_frames,
-    prepare_videos,
-    write_flow_lists,
-    write_lists,
-)
+from datasets.prepare import collect, jobs
 from datasets.specs import find_spec
 from engine import UsageError
 from engine.cli import data_places, data_script_parser, run
@@ -78,7 +61,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def choose_split(args: argparse.Namespace, videos: list[Video]) -> dict[str, str | None]:
+def choose_split(args: argparse.Namespace, videos: list[collect.Video]) -> dict[str, str | None]:
     """Video path -> subset, as the arguments say."""
     paths = [video.path for video in videos]
     if any(video.subset for video in videos):
@@ -86,11 +69,11 @@ def choose_split(args: argparse.Namespace, videos: list[Video]) -> dict[str, str
     if args.train or args.val:
         if not (args.train and args.val):
             raise UsageError("--train and --val go together")
-        return split_by_pattern(paths, args.train, args.val)
-    return split_at_random(paths, args.val_share, args.group, args.seed)
+        return collect.split_by_pattern(paths, args.train, args.val)
+    return collect.split_at_random(paths, args.val_share, args.group, args.seed)
 
 
-def choose_workers(args: argparse.Namespace) -> Workers:
+def choose_workers(args: argparse.Namespace) -> jobs.Workers:
     """Who computes; raises before any work for an engine that lacks something."""
     uses_device = args.flow != "none" and flow_spec(args.flow).uses_device
     if args.device and not uses_device:
@@ -98,28 +81,28 @@ def choose_workers(args: argparse.Namespace) -> Workers:
     if uses_device:
         create_flow(args.flow)  # fetches its weights once, not in every process
     device = str(choose_device(args.device)) if uses_device else "cpu"
-    return Workers(args.workers, device, args.shard)
+    return jobs.Workers(args.workers, device, args.shard)
 
 
 def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Report) -> int:
     """VIDEOS -> frames, flow and lists; returns the exit code."""
     # which videos, which split
     root = args.videos.resolve()
-    videos = read_csv(args.csv) if args.csv else find_videos(root)
-    check_videos(root, videos)
+    videos = collect.read_csv(args.csv) if args.csv else collect.find_videos(root)
+    collect.check_videos(root, videos)
     subsets: dict[str, str | None] = {}
     class_names: list[str] = []
     if not args.no_lists:
         subsets = choose_split(args, videos)
         # Labels follow from all videos: they stay when a broken one is fixed.
-        class_names = merge_class_names(settings / "classes.txt", videos)
-        for line in [] if args.shard else missing_classes(videos, subsets):
+        class_names = collect.merge_class_names(settings / "classes.txt", videos)
+        for line in [] if args.shard else collect.missing_classes(videos, subsets):
             report(f"warning: {line}")
     # frames and flow
     workers = choose_workers(args)
     size = args.width or Preparation.width, args.height or Preparation.height
     preparation = Preparation(*size, args.quality, args.flow, args.bound)
-    outcome = prepare_videos(root, videos, frames, preparation, workers)
+    outcome = jobs.prepare_videos(root, videos, frames, preparation, workers)
     if args.shard:
         return report_shard(args, outcome, frames, report)
     # lists
@@ -127,7 +110,9 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
     done = f"{len(usable)} videos in {frames} ({preparation})"
     try:
         if not args.no_lists:
-            write_lists(settings, args.split, usable, subsets, class_names, frames, preparation)
+            jobs.write_lists(
+                settings, args.split, usable, subsets, class_names, frames, preparation
+            )
             listed = [subsets[video.path] for video in usable]
             done += f"; split {args.split}: {listed.count('train')} for training, "
             done += f"{listed.count('val')} for testing, lists in {settings}"
@@ -146,14 +131,14 @@ def add_flow_only(args: argparse.Namespace, frames: Path, settings: Path, report
         )
     # flow
     names, workers = find_spec(args.dataset).names, choose_workers(args)
-    outcome = add_flow_to_frames(frames, names, args.flow, args.bound, args.quality, workers)
+    outcome = jobs.add_flow_to_frames(frames, names, args.flow, args.bound, args.quality, workers)
     if args.shard:
         return report_shard(args, outcome, frames, report)
     # lists
     failures = dict(outcome.failures)
     done = f"{outcome.done} videos in {frames} have flow ({outcome.preparation})"
     try:
-        written, left_out = write_flow_lists(settings, frames, outcome.preparation, names)
+        written, left_out = jobs.write_flow_lists(settings, frames, outcome.preparation, names)
         lists = f"lists in {settings}: {', '.join(written)}"
         report(f"{done}; {lists if written else f'no RGB lists in {settings}, so none for flow'}")
         for folder in left_out:
@@ -169,7 +154,7 @@ def report_failures(failures: dict[str, str], report: Report) -> None:
 
 
 def report_shard(
-    args: argparse.Namespace, outcome: PreparationResult, frames: Path, report: Report
+    args: argparse.Namespace, outcome: jobs.PreparationResult, frames: Path, report: Report
 ) -> int:
     """Says what a shard did; returns the exit code."""
     report(

@@ -459,8 +459,8 @@ def test_motions_are_a_function_of_the_seed(tmp_path):
 def test_motions_differ_in_motion_and_order_alone():
     rng = np.random.default_rng
     for forwards, backwards in (("left_to_right", "right_to_left"), ("grow", "shrink")):
-        a = make_motions.trajectory(make_motions.MOTIONS.index(forwards), 16, rng(0))
-        b = make_motions.trajectory(make_motions.MOTIONS.index(backwards), 16, rng(0))
+        a = make_motions.trajectory(make_motions.MOTION_CLASSES.index(forwards), 16, rng(0))
+        b = make_motions.trajectory(make_motions.MOTION_CLASSES.index(backwards), 16, rng(0))
         values = [[(p.x, p.y, p.scale) for p in path] for path in (a, b[::-1])]
         np.testing.assert_allclose(*values)
     up = np.array([p.y for p in make_motions.trajectory(6, 16, rng(0))])
