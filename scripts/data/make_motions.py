@@ -161,9 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     process_map(make, videos, max_workers=args.workers, chunksize=1, **bar)
     subsets = {video.path: video.subset for video in videos}
     write_lists(settings / args.dataset, 1, videos, subsets, MOTION_CLASSES, frames, preparation)
-    print(
-        f"{len(videos)} videos of {len(MOTION_CLASSES)} classes: frames in {frames}, lists in {settings}"
-    )
+    print(f"{len(videos)} videos: frames in {frames}, lists in {settings / args.dataset}")
     return 0
 
 
