@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.lists import DataError, VideoRecord
+from datasets.samplers import Padding
 from datasets.sampling import central_offsets, clip_frames, random_offsets
 from datasets.sources.reader import Reader
 
@@ -21,7 +22,7 @@ class ClipDataset(Dataset):
 
     Item i is (clips, label): uint8 (segments, T, H, W, C) and an int. Everything random about
     an item is a function of (seed, epoch, i) alone, so it depends neither on the number of
-    workers nor on what was loaded before. Item ~i has the label IGNORED instead.
+    workers nor on what was loaded before. An item of `Padding` has the label IGNORED instead.
 
     Args:
         records: the videos.
@@ -50,7 +51,7 @@ class ClipDataset(Dataset):
         self.records, self.reader, self.transform = records, reader, transform
         self.length, self.segments, self.training, self.seed = length, segments, training, seed
         self.max_bad = max_bad
-        # Shared memory: loader processes note here which videos they had to replace.
+        # Shared memory: loader processes record here which videos they had to replace.
         self.bad = torch.zeros(len(records), dtype=torch.uint8).share_memory_()
         # Shared memory: workers that live for several epochs see it change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -63,13 +64,13 @@ class ClipDataset(Dataset):
         return len(self.records)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        if index < 0:
-            return self[~index][0], IGNORED
+        if isinstance(index, Padding):
+            return self[int(index)][0], IGNORED
         for neighbour in self._nearest(index):
             try:
                 return self._load(neighbour, index)
             except DataError as error:
-                self._note_bad(neighbour, error)
+                self._count_bad(neighbour, error)
         raise DataError("no video of the list can be read")
 
     def _nearest(self, index: int) -> Iterator[int]:
@@ -79,8 +80,8 @@ class ClipDataset(Dataset):
                 if 0 <= place < len(self):
                     yield place
 
-    def _note_bad(self, index: int, error: DataError) -> None:
-        """Raises the error, or books the video as bad; raises DataError if there are too many."""
+    def _count_bad(self, index: int, error: DataError) -> None:
+        """Raises the error, or counts the video as bad; raises DataError if there are too many."""
         if self.max_bad is None:
             raise error
         if self.bad[index]:

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +22,7 @@ def written_whole(
         sync: also write it, and its name, to the disk itself.
         shared: several processes may write `path` at once; the last one counts.
     """
+    # write under another name
     path.parent.mkdir(parents=True, exist_ok=True)
     own = f".{uuid.uuid4().hex[:8]}" if shared else ""
     temporary = path.with_name(f"{path.name}{own}.tmp")
@@ -31,6 +32,7 @@ def written_whole(
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
+        # rename
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -41,3 +43,9 @@ def written_whole(
             os.fsync(folder)  # the new name, too
         finally:
             os.close(folder)
+
+
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    """Writes a text file, whole or not at all; several processes may write the same."""
+    with written_whole(path, "w", shared=True) as file:
+        file.writelines(line + "\n" for line in lines)

@@ -1,7 +1,7 @@
 """What a network was trained on, in a few plain values: to be stored, compared, and told apart.
 
 Two data sets that differ in a frame count, a list line, a frame size or a JPEG quality have
-different fingerprints, and `differences` says in words what it is.
+different fingerprints, and `compare_fingerprints` says in words what it is.
 """
 
 import hashlib
@@ -11,15 +11,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from datasets import Split, unnamed_classes
-from datasets.doctor.duplicates import spread
-from datasets.doctor.images import QUALITY_TOLERANCE, read_header
-from datasets.lists import DataError, VideoRecord
-from datasets.sources.frames import FrameNames
+from datasets.lists import SUBSET_NAMES, DataError, VideoRecord, unnamed_classes
+from datasets.sampling import spread
+from datasets.sources.choose import Split
+from datasets.sources.folders import FrameNames
+from datasets.sources.jpeg import QUALITY_TOLERANCE, read_header
 
 SAMPLED = 32  # videos of a list whose image headers are read
 OF_FRAMES = ("width", "height", "quality")  # the settings of a preparation that RGB depends on
-PARTS = {"train": "training", "val": "validation"}
 
 
 def fingerprint(split: Split) -> dict:
@@ -27,9 +26,9 @@ def fingerprint(split: Split) -> dict:
 
     Keys: `hash` of all others; `dataset`, `split`, `modality`; `classes`; `preparation`, the
     record of it or None; `images_as`, how a pack or video files changed them; `lists` and
-    `images`, each part -> what is below.
+    `images`, each subset -> what is below.
     """
-    parts = {"train": split.train, "val": split.val}
+    listed = {name: records for name in SUBSET_NAMES if (records := getattr(split, name))}
     content = {
         "dataset": split.dataset,
         "split": split.number,
@@ -37,11 +36,10 @@ def fingerprint(split: Split) -> dict:
         "classes": list(split.class_names),
         "preparation": _preparation(split),
         "images_as": split.source.altered(),
-        "lists": {part: describe_list(listed) for part, listed in parts.items() if listed},
+        "lists": {name: describe_list(records) for name, records in listed.items()},
         "images": {
-            part: describe_images(listed, split.frames, split.names, split.modality)
-            for part, listed in parts.items()
-            if listed
+            name: describe_images(records, split.frames, split.names, split.modality)
+            for name, records in listed.items()
         },
     }
     text = json.dumps(content, sort_keys=True)
@@ -92,8 +90,8 @@ def describe(of: dict) -> str:
     """One line for people."""
     words = [f"data {of['hash']}: {of['dataset']} split {of['split']} {of['modality']}"]
     words += [
-        f"{len(listed['videos'])} {PARTS[part]} videos ({sum(listed['counts'])} images)"
-        for part, listed in of["lists"].items()
+        f"{len(listed['videos'])} {SUBSET_NAMES[subset]} videos ({sum(listed['counts'])} images)"
+        for subset, listed in of["lists"].items()
     ]
     words.append(f"{len(of['classes'])} classes")
     sizes = sorted({size for seen in of["images"].values() for size in seen["sizes"]})
@@ -105,10 +103,12 @@ def describe(of: dict) -> str:
     return ", ".join(words)
 
 
-def differences(there: dict, here: dict, parts: Sequence[str] = tuple(PARTS)) -> list[str]:
+def compare_fingerprints(
+    there: dict, here: dict, subsets: Sequence[str] = tuple(SUBSET_NAMES)
+) -> list[str]:
     """What differs between two fingerprints, in words; nothing where one does not say.
 
-    `parts` are the lists that matter. Lists of different splits or datasets are not compared.
+    `subsets` are the lists that matter. Lists of different splits or datasets are not compared.
     """
     found = _preparations(there.get("preparation"), here.get("preparation"))
     images = [side.get("images_as") or "as extracted" for side in (there, here)]
@@ -120,13 +120,13 @@ def differences(there: dict, here: dict, parts: Sequence[str] = tuple(PARTS)) ->
         found.append("the class list differs")
     same_split = all(there.get(key) == here.get(key) for key in ("dataset", "split"))
     recorded = there.get("preparation") and here.get("preparation")
-    for part in parts:
-        lists = [side.get("lists", {}).get(part) for side in (there, here)]
-        images = [side.get("images", {}).get(part) for side in (there, here)]
+    for subset in subsets:
+        lists = [side.get("lists", {}).get(subset) for side in (there, here)]
+        images = [side.get("images", {}).get(subset) for side in (there, here)]
         if all(lists) and same_split:
-            found += _lists(PARTS[part], *lists)
+            found += _lists(SUBSET_NAMES[subset], *lists)
         if all(images) and not recorded:
-            found += _images(PARTS[part], *images)
+            found += _images(SUBSET_NAMES[subset], *images)
     return found
 
 
@@ -143,25 +143,25 @@ def _preparations(there: dict | None, here: dict | None) -> list[str]:
     ]
 
 
-def _lists(part: str, there: dict, here: dict) -> list[str]:
+def _lists(subset: str, there: dict, here: dict) -> list[str]:
     a, b = Counter(there["videos"]), Counter(here["videos"])
     missing, added = sum((a - b).values()), sum((b - a).values())
     if missing or added:
-        return [f"{part} list: {missing} only there, {added} only here, of {b.total()} videos"]
+        return [f"{subset} list: {missing} only there, {added} only here, of {b.total()} videos"]
     counts = [dict(zip(side["videos"], side["counts"], strict=True)) for side in (there, here)]
     changed = sum(counts[0][video] != counts[1][video] for video in counts[0])
     if changed:
-        return [f"{part} list: the counts of {changed} of {len(counts[0])} videos differ"]
+        return [f"{subset} list: the counts of {changed} of {len(counts[0])} videos differ"]
     return []
 
 
-def _images(part: str, there: dict, here: dict) -> list[str]:
+def _images(subset: str, there: dict, here: dict) -> list[str]:
     found = []
     a, b = there["sizes"], here["sizes"]
     # Which of many sizes are seen depends on the list.
     if a != b and a and b and min(len(a), len(b)) == 1:
-        found.append(f"{part} frame size: {', '.join(a)} there, {', '.join(b)} here")
+        found.append(f"{subset} frame size: {', '.join(a)} there, {', '.join(b)} here")
     a, b = there["quality"], here["quality"]
     if None not in (a, b) and abs(a - b) > QUALITY_TOLERANCE:
-        found.append(f"{part} JPEG quality: {a} there, {b} here")
+        found.append(f"{subset} JPEG quality: {a} there, {b} here")
     return found

@@ -1,10 +1,9 @@
 """The settings lists: lines `folder count label`, one video each."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from datasets.files import written_whole
+SUBSET_NAMES = {"train": "training", "val": "validation"}  # the test's list is the validation's
 
 
 class DataError(ValueError):
@@ -84,11 +83,6 @@ def _check_label(record: VideoRecord, num_classes: int | None) -> None:
         )
 
 
-def write_list(path: Path, rows: Sequence[tuple[str, int, int]]) -> None:
-    """Writes (folder, count, label) rows as a list, whole or not at all."""
-    write_lines(path, [f"{folder} {count} {label}" for folder, count, label in rows])
-
-
 def read_class_names(path: Path) -> list[str] | None:
     """Class names of a `classes.txt`, one a line in the order of the labels; None without one."""
     if not path.exists():
@@ -106,7 +100,6 @@ def read_class_names(path: Path) -> list[str] | None:
     return names
 
 
-def write_lines(path: Path, lines: Sequence[str]) -> None:
-    """Writes a text file, whole or not at all; several processes may write the same."""
-    with written_whole(path, "w", shared=True) as file:
-        file.writelines(line + "\n" for line in lines)
+def unnamed_classes(number: int) -> list[str]:
+    """What classes are called where no classes.txt names them."""
+    return [f"class {label}" for label in range(number)]

@@ -13,15 +13,19 @@ from torch.utils.data import Sampler
 from datasets.lists import DataError
 
 
-class TrainingBatches(Sampler[list[int]]):
-    """This process's part of every batch of an epoch; the order is a function of (seed, epoch).
+class Padding(int):
+    """A video that only keeps a process in step with the others; its label is IGNORED."""
 
-    A common batch has `batch_size` videos for each process and is cut into even parts, the last
-    one as well. A process whose part is empty gets a video i as ~i: padding that keeps it in step.
+
+class TrainingBatches(Sampler[list[int]]):
+    """This process's share of every batch of an epoch; the order is a function of (seed, epoch).
+
+    A common batch has `batch_size` videos for each process and is cut into even shares, the last
+    one as well. A process whose share is empty gets one video as `Padding`.
 
     Attributes:
         permutation: the epoch's order, int64 (length,).
-        position: how many of it are done already, when an epoch is taken up again.
+        position: how many of it are done already, when an epoch is resumed.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):
@@ -35,7 +39,7 @@ class TrainingBatches(Sampler[list[int]]):
         self.permutation, self.position = torch.from_numpy(order), 0
 
     def restore(self, permutation: torch.Tensor, position: int) -> None:
-        """Takes up an epoch; raises DataError if it was one of another list."""
+        """Resumes an epoch; raises DataError if it was one of another list."""
         if len(permutation) != self.length:
             raise DataError(
                 f"the epoch was begun with {len(permutation)} training videos, now there are "
@@ -49,8 +53,8 @@ class TrainingBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         for start in range(self.position, self.length, self.common):
             common = self.permutation[start : start + self.common].tolist()
-            cuts = [len(common) * part // self.world_size for part in (self.rank, self.rank + 1)]
-            yield common[slice(*cuts)] or [~common[0]]
+            cuts = [len(common) * rank // self.world_size for rank in (self.rank, self.rank + 1)]
+            yield common[slice(*cuts)] or [Padding(common[0])]
 
 
 class ValidationBatches(Sampler[list[int]]):

@@ -5,7 +5,15 @@ may be cut into several segments that give a clip each. The rules are those of t
 implementation, which thinks in `duration = count - 1`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+
+
+def spread(numbers: Sequence, most: int) -> list:
+    """At most so many of the numbers, evenly, with the first and the last."""
+    places = np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(int)
+    return [numbers[place] for place in places]
 
 
 def random_offsets(count: int, length: int, segments: int, rng: np.random.Generator) -> list[int]:
@@ -36,7 +44,7 @@ def central_offsets(count: int, length: int, segments: int = 1) -> list[int]:
 
 
 def clip_frames(offset: int, count: int, length: int) -> np.ndarray:
-    """Frame numbers (length,) from offset + 1 on; behind the last frame follows the first."""
+    """Frame numbers (length,) from offset + 1 on; after the last frame comes the first."""
     return (np.arange(offset, offset + length)) % count + 1
 
 

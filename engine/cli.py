@@ -4,13 +4,14 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from datasets import DataError
-from datasets.sources.choose import SOURCES
+from datasets.sources.choose import SOURCE_KINDS
 from engine import UsageError, distributed
 from engine.config import CacheConfig, DataConfig, Recipe, TestConfig, TrainingConfig
-from engine.files import DEFAULT_CACHE, CheckpointError
+from engine.files import DEFAULT_CACHE, CheckpointError, resolve
 from engine.flag_types import (
     above_zero,
     fraction,
@@ -100,12 +101,25 @@ def places_parent(dataset: str | None = None) -> argparse.ArgumentParser:
     return parent
 
 
+def data_script_parser(description: str, dataset: str | None = None) -> argparse.ArgumentParser:
+    """The parser of a script that makes or checks data; `dataset` is the default name."""
+    parser = new_parser(description, parents=[places_parent(dataset)])
+    parser.add_argument("-j", "--workers", type=positive, default=2, help="(%(default)s)")
+    return parser
+
+
+def data_places(args: argparse.Namespace) -> tuple[Path, Path]:
+    """The dataset's frames, and the folder of all datasets' lists, that the flags name."""
+    frames = resolve(args.frames, f"datasets/{args.dataset}_frames")
+    return frames, resolve(args.settings, "datasets/settings")
+
+
 def data_parent() -> argparse.ArgumentParser:
     """Flags of every script that reads clips: which data, and where to compute."""
     parent = argparse.ArgumentParser(add_help=False, parents=[places_parent(DataConfig.dataset)])
     add = parent.add_argument_group("data and device").add_argument
     add("-s", "--split", type=positive, default=1, help="split number (%(default)s)")
-    add("--source", choices=SOURCES, help="what to read (the first of these that is there)")
+    add("--source", choices=SOURCE_KINDS, help="what to read (the first of these that is there)")
     add(
         "--scaled-decoding",
         **YES,

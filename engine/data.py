@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from datasets import DataError, Split, create_dataset
-from datasets.doctor import check_lists, open_case
-from datasets.doctor.findings import LEAKS, summarize
-from datasets.fingerprint import differences
+from datasets import DataError, Split, create_dataset, describe_published
+from datasets.doctor import check_lists, open_checked
+from datasets.doctor.findings import LEAKS, summarize_kinds
+from datasets.fingerprint import compare_fingerprints
 from datasets.sources.choose import PACKED, VIDEOS
 from datasets.sources.packed import pack_name
 from datasets.sources.reader import Reader
@@ -26,8 +26,8 @@ SUBSETS = ("train", "val")
 
 
 def open_split(data: DataConfig, spec: ArchSpec, subsets: tuple[str, ...] = SUBSETS) -> Split:
-    """The lists that the flags name, checked against the disk."""
-    return create_dataset(
+    """The lists that the flags name, checked against the disk; prints if they are published."""
+    split = create_dataset(
         data.dataset,
         data.split,
         spec.modality,
@@ -37,6 +37,9 @@ def open_split(data: DataConfig, spec: ArchSpec, subsets: tuple[str, ...] = SUBS
         spec.input.resize,
         data.source,
     )
+    for line in describe_published(split):
+        print(line)
+    return split
 
 
 def lists_folder(data: DataConfig) -> Path:
@@ -59,21 +62,23 @@ def check_before_training(data: DataConfig, spec: ArchSpec) -> None:
     """
     if not _reads_folders(data, spec):
         return
-    modalities = (spec.modality,)
-    case = open_case(data.dataset, lists_folder(data), data_folder(data), data.split, modalities)
-    findings = check_lists(case)
+    where = (lists_folder(data), data_folder(data))
+    checked = open_checked(data.dataset, *where, data.split, (spec.modality,))
+    findings = check_lists(checked)
     errors = [f for f in findings if f.severity == "error" and f.kind not in LEAKS]
     command = f"python scripts/data/doctor.py --dataset {data.dataset} --split {data.split}"
     for option in ("settings", "frames"):
         if getattr(data, option):
             command += f" --{option} {getattr(data, option)}"
     if errors:
-        first, *more = summarize(errors)
+        first, *more = summarize_kinds(errors)
         raise DataError(
             "\n  ".join([first, *more, f"what fixes it: {command}"])
             + "\n  --skip-doctor leaves this check out"
         )
-    warnings = summarize([finding for finding in findings if finding.severity != "info"])
+    # Whether lists are the published ones is printed for every source.
+    shown = [f for f in findings if f.severity != "info" and f.kind != "published-list"]
+    warnings = summarize_kinds(shown)
     for line in warnings:
         print(f"warning: {line}")
     if warnings:
@@ -100,7 +105,7 @@ def warn_of_other_data(content: dict, here: dict, what: object, subsets: tuple[s
     """
     there = content.get("fingerprint")
     try:
-        found = differences(there, here, subsets) if there else []
+        found = compare_fingerprints(there, here, subsets) if there else []
     except (AttributeError, KeyError, TypeError, ValueError):
         found = ["its fingerprint cannot be read"]
     for difference in found:

@@ -1,7 +1,9 @@
 """argparse types: a flag's text -> a value in its range, or an error that states the range."""
 
 import argparse
+import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from datasets.prepare.collect import Shard
@@ -9,60 +11,50 @@ from engine import UsageError
 from engine.testing.token_order import check_order
 
 
-def positive(text: str) -> int:
-    """argparse type: a whole number from 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
+def number(
+    kind: type, low: float, high: float = math.inf, above: bool = False, below: bool = False
+) -> Callable[[str], float]:
+    """An argparse type: a finite number from `low` to `high`.
+
+    Args:
+        kind: int or float.
+        above, below: whether `low`, and `high`, are excluded.
+    """
+
+    def parse(text: str) -> float:
+        value = kind(text)
+        in_range = (low < value if above else low <= value) and (
+            value < high if below else value <= high
+        )
+        if not (in_range and math.isfinite(value)):
+            wanted = f"{'above' if above else 'at least'} {low}"
+            if high < math.inf:
+                wanted += f" and {'below' if below else 'at most'} {high}"
+            raise argparse.ArgumentTypeError(f"must be {wanted}, not {text}")
+        return value
+
+    parse.__name__ = kind.__name__  # what argparse says of other text
+    return parse
 
 
-def non_negative(text: str) -> int:
-    """argparse type: a whole number from 0."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, not {value}")
-    return value
+positive = number(int, 1)
+non_negative = number(int, 0)
+seed_number = number(int, 0, 2**31 - 1)  # what the random generators take
+share = number(float, 0, 1, below=True)
+not_below_zero = number(float, 0)
+above_zero = number(float, 0, above=True)
+fraction = number(float, 0, 1, above=True)
+jpeg_quality = number(int, 1, 100)
 
 
-def share(text: str) -> float:
-    """argparse type: from 0 to below 1."""
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, not {text}")
-    return value
-
-
-def not_below_zero(text: str) -> float:
-    """argparse type: a finite number from 0."""
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
-    return value
-
-
-def above_zero(text: str) -> float:
-    """argparse type: a finite number above 0."""
-    value = not_below_zero(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError("must be above 0")
-    return value
-
-
-def fraction(text: str) -> float:
-    """argparse type: above 0 and at most 1."""
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, not {text}")
-    return value
-
-
-def seed_number(text: str) -> int:
-    """argparse type: a whole number that the random generators take."""
-    value = non_negative(text)
-    if value >= 2**31:
-        raise argparse.ArgumentTypeError(f"must be below 2147483648, not {value}")
-    return value
+def image_size(text: str) -> tuple[int, int] | None:
+    """argparse type: WIDTHxHEIGHT, or "original" (None)."""
+    if text == "original":
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"must be like 170x128, or original, not {text}")
+    return int(match[1]), int(match[2])
 
 
 def path(text: str) -> Path:

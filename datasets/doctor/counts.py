@@ -1,71 +1,67 @@
 """Lists against the frame folders: missing folders, wrong counts, gaps, numbering from 0."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from datasets.doctor.findings import Finding, Mender
-from datasets.doctor.folders import Folder
-from datasets.doctor.lists import VideoList
+from datasets.doctor.dataset import CheckedDataset, VideoList, read_lists
+from datasets.doctor.findings import Finding
 from datasets.lists import VideoRecord
+from datasets.sources.folders import MODALITIES, Folder, find_frame_folders
 
-Folders = Mapping[str, Folder | None]
 
-
-def check_links(folders: Iterable[str], root: Path) -> Iterator[Finding]:
+def check_links(dataset: CheckedDataset) -> Iterator[Finding]:
     """Frame folders that are links to somewhere else are refused when they are read."""
-    home = root.resolve()
-    for folder in folders:
+    root, home = dataset.frames, dataset.frames.resolve()
+    for folder in dataset.folders:
         path = root / folder
         linked = path.is_symlink() or any((root / p).is_symlink() for p in Path(folder).parents)
         if linked and not path.resolve().is_relative_to(home):
             message = f"'{folder}' is a link out of {root}"
-            mend = "put the frames there, or give --frames the folder that it points into"
-            yield Finding("error", "link", folder, message, mend)
+            fix = "put the frames there, or give --frames the folder that it points into"
+            yield Finding("error", "link", folder, message, fix)
 
 
-def check_folders(folders: Folders, modalities: Sequence[str], mender: Mender) -> Iterator[Finding]:
+def check_folders(dataset: CheckedDataset) -> Iterator[Finding]:
     """The numbering within each folder, x versus y, RGB versus flow."""
-    for video, folder in folders.items():
-        if folder is None:
-            continue
-        for modality in modalities:
-            kinds = folder.kinds(modality)
-            faulty = False
-            for kind, numbers in kinds.items():
-                for name, message in _numbering(video, kind, numbers):
-                    faulty = True
-                    yield Finding("error", name, video, message, mender.extract_again(video))
-            x, y = (len(numbers) for numbers in (folder.flow_x, folder.flow_y))
-            if modality == "flow" and x != y and not faulty:
-                message = f"'{video}' has {x} x and {y} y flow images"
-                yield Finding("error", "x-y", video, message, mender.extract_again(video))
-    if set(modalities) == {"rgb", "flow"}:
-        yield from _check_flow_counts(folders, mender)
+    for video, folder in dataset.folders.items():
+        for modality in dataset.modalities if folder else ():
+            faults = [
+                fault
+                for plane, numbers in folder.planes(modality).items()
+                for fault in _numbering(video, plane, numbers)
+            ]
+            x, y = len(folder.flow_x), len(folder.flow_y)
+            if modality == "flow" and x != y and not faults:
+                faults.append(("x-y", f"'{video}' has {x} x and {y} y flow images"))
+            for kind, message in faults:
+                yield Finding("error", kind, video, message, dataset.fixes.extract_again(video))
+    if set(dataset.modalities) == set(MODALITIES):
+        yield from _check_flow_counts(dataset)
 
 
-def _numbering(video: str, kind: str, numbers: Sequence[int]) -> Iterator[tuple[str, str]]:
+def _numbering(video: str, plane: str, numbers: Sequence[int]) -> Iterator[tuple[str, str]]:
     """(kind of finding, message) of what is wrong with the numbers 1, 2, 3, ... of a folder."""
-    if not numbers or isinstance(numbers, range):
+    if isinstance(numbers, range):
         return
     if numbers[0] == 0:
-        yield "from-zero", f"'{video}': {kind} images are numbered from 0; they must begin with 1"
+        yield "from-zero", f"'{video}': {plane} images are numbered from 0; they must begin with 1"
     missing = sorted(set(range(1, numbers[-1])) - set(numbers))
     if missing:
         some = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        yield "gap", f"'{video}': {kind} images {some} are missing below {numbers[-1]}"
+        yield "gap", f"'{video}': {plane} images {some} are missing below {numbers[-1]}"
 
 
 def is_sound(folder: Folder, modality: str) -> bool:
     """Whether a folder's numbering gives nothing to complain of, so that its count counts."""
-    x, *y = (list(numbers) for numbers in folder.kinds(modality).values())
-    return x == list(range(1, len(x) + 1)) and all(numbers == x for numbers in y)
+    x, *y = folder.planes(modality).values()
+    return isinstance(x, range) and all(numbers == x for numbers in y)
 
 
-def _check_flow_counts(folders: Folders, mender: Mender) -> Iterator[Finding]:
+def _check_flow_counts(dataset: CheckedDataset) -> Iterator[Finding]:
     """n frames have n - 1 flow images between them."""
     sound = {
         video: (len(folder.rgb), len(folder.flow_x))
-        for video, folder in folders.items()
+        for video, folder in dataset.folders.items()
         if folder and folder.flow_x and folder.rgb
         if is_sound(folder, "rgb") and is_sound(folder, "flow")
     }
@@ -76,27 +72,29 @@ def _check_flow_counts(folders: Folders, mender: Mender) -> Iterator[Finding]:
     for video, (frames, flows) in sound.items():
         if flows != frames - 1:
             message = f"'{video}' has {frames} frames and {flows} flow images, not {frames - 1}"
-            yield Finding("error", "flow-count", video, message, mender.extract_again(video))
+            fix = dataset.fixes.extract_again(video)
+            yield Finding("error", "flow-count", video, message, fix)
 
 
-def check_counts(entry: VideoList, folders: Folders, mender: Mender) -> Iterator[Finding]:
-    """A list's counts against the images on disk."""
-    sound: list[tuple[VideoRecord, int]] = []
-    for record in entry.records:
-        folder = folders[record.folder]
-        if folder is None:
-            message = f"{record.line}: no frame folder {mender.frames / record.folder}"
-            mend = f"{mender.prepare}, or {mender.drop_line(record)}"
-            yield Finding("error", "no-folder", record.folder, message, mend)
-        elif is_sound(folder, entry.modality):
-            sound.append((record, len(folder.of(entry.modality))))
-    usual = _convention(entry, sound)
-    if usual:
-        yield Finding("info", "count-convention", "", f"{entry.path.name} {usual}")
-        return
-    for record, images in sound:
-        if record.count != images:
-            yield _count_finding(record, images, entry.modality, folders[record.folder], mender)
+def check_counts(dataset: CheckedDataset) -> Iterator[Finding]:
+    """The lists' counts against the images on disk."""
+    for entry in dataset.lists:
+        sound: list[tuple[VideoRecord, int]] = []
+        for record in entry.records:
+            folder = dataset.folders[record.folder]
+            if folder is None:
+                message = f"{record.line}: no frame folder {dataset.frames / record.folder}"
+                fix = f"{dataset.fixes.prepare}, or {dataset.fixes.drop_line(record)}"
+                yield Finding("error", "no-folder", record.folder, message, fix)
+            elif is_sound(folder, entry.modality):
+                sound.append((record, len(folder.of(entry.modality))))
+        usual = _convention(entry, sound)
+        if usual:
+            yield Finding("info", "count-convention", "", f"{entry.path.name} {usual}")
+            continue
+        for record, images in sound:
+            if record.count != images:
+                yield _count_finding(dataset, record, images, entry.modality)
 
 
 def _convention(entry: VideoList, sound: list[tuple[VideoRecord, int]]) -> str:
@@ -110,33 +108,35 @@ def _convention(entry: VideoList, sound: list[tuple[VideoRecord, int]]) -> str:
 
 
 def _count_finding(
-    record: VideoRecord, images: int, modality: str, folder: Folder, mender: Mender
+    dataset: CheckedDataset, record: VideoRecord, images: int, modality: str
 ) -> Finding:
+    folder, fixes = dataset.folders[record.folder], dataset.fixes
     message = (
         f"{record.line}: '{record.folder}' should have {record.count} {modality} images, but "
-        f"{mender.frames / record.folder} has {images}"
+        f"{dataset.frames / record.folder} has {images}"
     )
     if folder.other:
         message += f" (it holds '{folder.other}': other file names are not read)"
     if record.count < images:
-        mend = mender.set_count(record, images)
-        return Finding("warning", "count-below", record.folder, message, mend)
+        fix = fixes.set_count(record, images)
+        return Finding("warning", "count-below", record.folder, message, fix)
     whole = modality == "flow" or not folder.flow_x or len(folder.flow_x) == images - 1
-    mend = mender.extract_again(record.folder)
+    fix = fixes.extract_again(record.folder)
     if images and whole:
-        mend = f"{mender.set_count(record, images)}, or {mend}"
+        fix = f"{fixes.set_count(record, images)}, or {fix}"
     tolerated = modality == "flow" and record.count == images + 1
     severity = "warning" if tolerated else "error"
-    return Finding(severity, "count-above", record.folder, message, mend)
+    return Finding(severity, "count-above", record.folder, message, fix)
 
 
-def check_unlisted(unlisted: Iterable[str], complete: bool, mender: Mender) -> Iterator[Finding]:
-    """Frame folders that no list names; `complete`: whether the lists should name all."""
-    for folder in unlisted:
-        yield Finding(
-            "warning" if complete else "info",
-            "not-listed",
-            folder,
-            f"no list names the frame folder '{folder}'",
-            f"{mender.prepare}, or remove it" if complete else "",
-        )
+def check_unlisted(dataset: CheckedDataset) -> Iterator[Finding]:
+    """Frame folders that no list of any split names."""
+    every = read_lists(dataset.lists[0].path.parent, None, MODALITIES)
+    listed = set().union(*(entry.videos for entry in every))
+    for folder in find_frame_folders(dataset.frames, dataset.spec.names):
+        if folder not in listed:
+            complete = dataset.spec.complete  # whether the lists should name all
+            severity = "warning" if complete else "info"
+            message = f"no list names the frame folder '{folder}'"
+            fix = f"{dataset.fixes.prepare}, or remove it" if complete else ""
+            yield Finding(severity, "not-listed", folder, message, fix)

@@ -11,29 +11,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import cv2
 import numpy as np
 
+from datasets.doctor.dataset import CheckedDataset
 from datasets.doctor.findings import Finding
-from datasets.doctor.folders import Folder
-from datasets.doctor.lists import VideoList
-from datasets.lists import DataError
+from datasets.doctor.images import HASHED_FRAMES
+from datasets.lists import SUBSET_NAMES, DataError
+from datasets.sampling import spread
+from datasets.sources.folders import Folder
 
-FRAMES = 5
 MOST_BITS = 0.15  # of all; a copy that was also trimmed at its end reaches 13 %
 MOST_GREY = 10.0  # of a block's mean difference
 THUMBNAIL, BLOCK = 32, 4  # pixels
 
-Reader = Callable[[str, int], np.ndarray]  # (video, frame number) -> its thumbnail
-
-
-def spread(numbers: Sequence[int], most: int) -> list[int]:
-    """At most so many of the numbers, evenly, with the first and the last."""
-    places = np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(int)
-    return [numbers[place] for place in places]
-
-
-def hash_frames(frames: Sequence[np.ndarray]) -> np.ndarray:
-    """Grey frames -> perceptual hashes, uint64 (len,)."""
-    engine = cv2.img_hash.PHash.create()
-    return np.concatenate([engine.compute(frame)[0] for frame in frames]).view(np.uint64)
+ReadThumbnail = Callable[[str, int], np.ndarray]  # (video, frame number) -> its thumbnail
 
 
 def similar_pairs(hashes: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -59,12 +48,12 @@ def same_pictures(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> 
     return bool(blocks.max() <= MOST_GREY)
 
 
-def are_duplicates(a: str, b: str, folders: Mapping[str, Folder], read: Reader) -> bool:
+def are_duplicates(a: str, b: str, folders: Mapping[str, Folder], read: ReadThumbnail) -> bool:
     """Whether two videos show the same, from first to last frame or up to where one ends."""
     first, second = folders[a].rgb, folders[b].rgb
-    ways = [(spread(first, FRAMES), spread(second, FRAMES))]
+    ways = [(spread(first, HASHED_FRAMES), spread(second, HASHED_FRAMES))]
     if len(first) != len(second):
-        ways.append((spread(min(first, second, key=len), FRAMES),) * 2)
+        ways.append((spread(min(first, second, key=len), HASHED_FRAMES),) * 2)
     try:
         return any(same_pictures([read(a, n) for n in i], [read(b, n) for n in j]) for i, j in ways)
     except DataError:
@@ -72,40 +61,35 @@ def are_duplicates(a: str, b: str, folders: Mapping[str, Folder], read: Reader) 
 
 
 def check_duplicates(
-    hashes: Mapping[str, np.ndarray],
-    lists: Sequence[VideoList],
-    folders: Mapping[str, Folder],
-    read: Reader,
+    dataset: CheckedDataset, hashes: Mapping[str, np.ndarray], read: ReadThumbnail
 ) -> Iterator[Finding]:
     """Each video that shows what another one shows.
 
     Args:
-        hashes: video -> those of its frames; one of fewer than FRAMES is not compared.
+        hashes: video -> those of its frames; one of fewer than HASHED_FRAMES is not compared.
         read: gives thumbnails of frames; raises DataError for one that cannot be read.
     """
-    videos = [video for video, found in hashes.items() if len(found) == FRAMES]
+    videos = [video for video, found in hashes.items() if len(found) == HASHED_FRAMES]
     if not videos:
         return
-    parts = {part: set() for part in ("train", "val")}
-    for entry in lists:
-        parts[entry.part] |= {(entry.split, record.folder) for record in entry.records}
+    # who is on which side of a split
+    sides: dict[str, set] = {subset: set() for subset in SUBSET_NAMES}
+    for entry in dataset.lists:
+        sides[entry.subset] |= {(entry.split, record.folder) for record in entry.records}
+    # pairs
     reported = set()
     for i, j in similar_pairs(np.stack([hashes[video] for video in videos])):
         a, b = videos[i], videos[j]
-        if b in reported or not are_duplicates(a, b, folders, read):
+        if b in reported or not are_duplicates(a, b, dataset.folders, read):
             continue
         reported.add(b)
         leaks = sorted(
             split
             for x, y in ((a, b), (b, a))
-            for split, video in parts["train"]
-            if video == x and (split, y) in parts["val"]
+            for split, video in sides["train"]
+            if video == x and (split, y) in sides["val"]
         )
         where = f"; one trains and the other tests in split {leaks[0]}" if leaks else ""
-        yield Finding(
-            "error" if leaks else "warning",
-            "duplicate",
-            b,
-            f"'{b}' shows the same as '{a}'{where}",
-            "look at both, and take one out of the lists",
-        )
+        message = f"'{b}' shows the same as '{a}'{where}"
+        fix = "compare the two, and take one out of the lists"
+        yield Finding("error" if leaks else "warning", "duplicate", b, message, fix)

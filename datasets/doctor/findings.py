@@ -1,9 +1,9 @@
-"""What the doctor found: one fault of one video (or of the whole dataset), and what mends it."""
+"""What the doctor found: one fault of one video (or of the whole dataset), and what fixes it."""
 
 import shlex
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from datasets.lists import VideoRecord
@@ -23,19 +23,23 @@ class Finding:
         kind: a short name, the same for all faults of the kind; docs/DATA.md explains each.
         video: its frame folder, "" where it is about the whole dataset.
         message: what is wrong, with list line or file.
-        mend: the command that mends it, or what to do.
+        fix: the command that fixes it, or what to do.
     """
 
     severity: str
     kind: str
     video: str
     message: str
-    mend: str = ""
+    fix: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """The finding as the JSON report spells it, where `fix` is called `mend`."""
+        return {"mend" if key == "fix" else key: value for key, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
-class Mender:
-    """Spells the commands that mend a dataset."""
+class Fixes:
+    """Spells the commands that fix a dataset."""
 
     dataset: str
     settings: Path
@@ -74,12 +78,10 @@ def ordered(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(unique, key=lambda f: (SEVERITIES.index(f.severity), f.kind, f.video))
 
 
-def count(findings: Iterable[Finding]) -> dict[str, int]:
+def count_severities(findings: Iterable[Finding]) -> dict[str, int]:
     """Severity -> number of findings."""
-    numbers = dict.fromkeys(SEVERITIES, 0)
-    for finding in findings:
-        numbers[finding.severity] += 1
-    return numbers
+    numbers = Counter(finding.severity for finding in findings)
+    return {severity: numbers[severity] for severity in SEVERITIES}
 
 
 def fold(findings: Sequence[Finding], most: int) -> list[str]:
@@ -93,14 +95,14 @@ def fold(findings: Sequence[Finding], most: int) -> list[str]:
         lines.append(f"{severity}: {kind}" + (f" ({videos} videos)" if videos > 1 else ""))
         for finding in found[:most]:
             lines.append(f"  {finding.message}")
-            if finding.mend:
-                lines.append(f"    mend: {finding.mend}")
+            if finding.fix:
+                lines.append(f"    fix: {finding.fix}")
         if len(found) > most:
             lines.append(f"  ... and {len(found) - most} more")
     return lines
 
 
-def summarize(findings: Sequence[Finding]) -> list[str]:
+def summarize_kinds(findings: Sequence[Finding]) -> list[str]:
     """A line for each kind: its first finding, and how many more there are."""
     kinds: dict[str, list[Finding]] = defaultdict(list)
     for finding in ordered(findings):

@@ -1,8 +1,8 @@
-"""Flow images that look wrong, and the frames as the witness of what they should show.
+"""Flow images that are wrong, judged by their grey values and by flow computed from the frames.
 
-Grey values alone accuse: a panning camera moves the centre, a fast scene fills the range, and a
-still one is rightly constant. So what is suspected is confirmed by computing the flow of a few
-frame pairs anew, where there are frames.
+Grey values alone only give a suspicion: a panning camera moves the centre, a fast scene fills the
+range, and a still one is rightly constant. So the flow of a few frame pairs is computed anew, where
+there are frames, and the stored flow compared with it.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ CENTRE = 127.5  # 0 pixels is stored as 128 here and as 127 by others
 CENTRE_TOLERANCE = 4.0  # grey levels; sound videos of three engines: up to 0.6
 EXTREME = 6  # grey levels that JPEG moves an image's minimum or maximum by
 MOVING = 1.0  # pixels
-SMALLEST = 16  # pixels; DIS refuses less
-PIXELS = 5000  # of a pair to compare, about
-ENOUGH = 300  # of all that must move
+SMALLEST_SIDE = 16  # pixels; DIS refuses less
+COMPARED_PIXELS = 5000  # of a pair to compare, about
+MOVING_PIXELS = 300  # of all that must move
 # Stored over computed displacement. On real videos an engine agrees with itself to 2 %, and others
 # give 0.65 to 1.05 of what DIS gives.
 SAME_ENGINE, OTHER_ENGINE = 1.15, 1.7
 RELATED, UNRELATED = 0.8, 0.2
 
-# Those fast enough to compute flow anew; in place of the others stands DIS.
+# Those fast enough to compute flow anew; DIS is computed in place of the others.
 ENGINES = {
     "dis": lambda: cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM),
     "farneback": cv2.FarnebackOpticalFlow.create,
@@ -41,9 +41,10 @@ class FlowRange:
     median: np.ndarray
 
     @classmethod
-    def of(cls, images: Sequence[tuple[float, float, float, float, float, float]]) -> "FlowRange":
-        values = np.array(images, np.float64).reshape(-1, 2, 3)
-        return cls(*np.moveaxis(values, 2, 0))
+    def of(cls, images: Sequence[tuple[np.ndarray, np.ndarray]]) -> "FlowRange":
+        """Of (x, y) images, of which each pair has one size."""
+        pairs = [np.percentile(pair, (0, 100, 50), axis=(1, 2)) for pair in images]
+        return cls(*np.stack(pairs, axis=1))
 
     @property
     def constant(self) -> np.ndarray:
@@ -67,13 +68,8 @@ class FlowRange:
         return bool(self.constant.any() or self.fills or off.any())
 
 
-def image_range(x: np.ndarray, y: np.ndarray) -> tuple[float, ...]:
-    """(low, high, median) of x, then of y."""
-    return tuple(float(f(plane)) for plane in (x, y) for f in (np.min, np.max, np.median))
-
-
 @dataclass(frozen=True)
-class Comparison:
+class FlowComparison:
     """Stored grey values beside newly computed displacement, of the same pixels.
 
     Attributes:
@@ -110,7 +106,7 @@ class Comparison:
     def grey_per_pixel(self) -> float | None:
         """The median slope where something moves; None where too little does, or nothing fits."""
         chosen = self.moving & self._usable
-        if chosen.sum() < ENOUGH or abs(self.correlation()) < RELATED:
+        if chosen.sum() < MOVING_PIXELS or abs(self.correlation()) < RELATED:
             return None
         centres = np.array([self.centre(0), self.centre(1)], np.float32)
         return float(np.median((self.stored - centres)[chosen] / self.computed[chosen]))
@@ -127,7 +123,7 @@ class Comparison:
         return (self.stored > 2) & (self.stored < 253)  # beyond, they are clipped
 
 
-def compare(pairs: Sequence[tuple[np.ndarray, ...]], recorded: str) -> Comparison | None:
+def compare(pairs: Sequence[tuple[np.ndarray, ...]], recorded: str) -> FlowComparison | None:
     """Compares (first frame, second frame, x image, y image) pairs, all grey uint8 (H, W).
 
     `recorded` is the engine that the flow was made with, "" if unknown. Frames of another size
@@ -138,81 +134,82 @@ def compare(pairs: Sequence[tuple[np.ndarray, ...]], recorded: str) -> Compariso
     stored, computed = [], []
     to_scale = True
     for *frames, x, y in pairs:
-        if min(x.shape) < SMALLEST:
+        if min(x.shape) < SMALLEST_SIDE:
             return None
         to_scale &= all(frame.shape == x.shape for frame in frames)
         flow = engine.calc(*(cv2.resize(frame, x.shape[::-1]) for frame in frames), None)
-        step = max(1, round((x.size / PIXELS) ** 0.5))
+        step = max(1, round((x.size / COMPARED_PIXELS) ** 0.5))
         grid = np.s_[step // 2 :: step, step // 2 :: step]
         computed.append(flow[grid].reshape(-1, 2))
         stored.append(np.dstack([x, y])[grid].reshape(-1, 2))
     if not stored:
         return None
     values = np.concatenate(stored).astype(np.float32)
-    return Comparison(values, np.concatenate(computed), same, to_scale)
+    return FlowComparison(values, np.concatenate(computed), same, to_scale)
 
 
-def problems(images: FlowRange, witness: Comparison | None, bound: float) -> list[Problem]:
+def find_problems(
+    images: FlowRange, comparison: FlowComparison | None, bound: float
+) -> list[Problem]:
     """What is wrong with a video's flow.
 
     Args:
         images: of some or all of its images.
-        witness: a comparison with its frames, where that was possible.
+        comparison: of some with flow computed from its frames, where that was possible.
         bound: the recorded one, pixels.
     """
     if images.constant.any():
-        return _constant(images, witness)
-    if images.fills and not (witness and _fills_rightly(witness, bound)):
-        return [
-            (
-                "error",
-                "flow-normalised",
-                "every flow image goes from 0 to 255: each was stretched to its own range, so "
-                "that grey values of different images mean different speeds",
-            )
-        ]
+        return _constant(images, comparison)
+    if images.fills and not (comparison and _fills_rightly(comparison, bound)):
+        message = (
+            "every flow image goes from 0 to 255: each was stretched to its own range, so that "
+            "grey values of different images mean different speeds"
+        )
+        return [("error", "flow-normalised", message)]
     found = []
-    if witness is not None and witness.moving.sum() >= ENOUGH:
-        found = _direction(witness) or _bound(witness, bound)
-    return found or _off_centre(images, witness)
+    if comparison is not None and comparison.moving.sum() >= MOVING_PIXELS:
+        found = _direction(comparison) or _bound(comparison, bound)
+    return found or _off_centre(images, comparison)
 
 
-def _constant(images: FlowRange, witness: Comparison | None) -> list[Problem]:
+def _constant(images: FlowRange, comparison: FlowComparison | None) -> list[Problem]:
     axes = [axis for axis, constant in zip("xy", images.constant, strict=True) if constant]
     values = sorted({int(v) for v in images.low[:, images.constant].ravel()})
     grey = ", ".join(map(str, values[:3])) + (", ..." if len(values) > 3 else "")
-    if set(values) <= {127, 128} and not (witness and _something_moves(witness)):
+    if set(values) <= {127, 128} and not (comparison and _something_moves(comparison)):
         return []  # nothing moves, and the flow says so
     what = " and ".join(axes)
     return [("error", "flow-constant", f"the {what} flow images are constant (grey {grey})")]
 
 
-def _something_moves(witness: Comparison) -> bool:
+def _something_moves(comparison: FlowComparison) -> bool:
     """More than noise: in a still scene, noise of 8 grey levels seems to move by 2 pixels."""
-    return bool(np.quantile(np.abs(witness.computed), 0.998) > 2)
+    return bool(np.quantile(np.abs(comparison.computed), 0.998) > 2)
 
 
-def _fills_rightly(witness: Comparison, bound: float) -> bool:
+def _fills_rightly(comparison: FlowComparison, bound: float) -> bool:
     """Whether the stored values are those of the bound: stretching moves what stands still."""
-    expected = np.clip(CENTRE + witness.computed * (255 / (2 * bound)), 0, 255)
-    return bool((np.median(np.abs(witness.stored - expected), axis=0) < 2 * CENTRE_TOLERANCE).all())
+    expected = np.clip(CENTRE + comparison.computed * (255 / (2 * bound)), 0, 255)
+    return bool(
+        (np.median(np.abs(comparison.stored - expected), axis=0) < 2 * CENTRE_TOLERANCE).all()
+    )
 
 
-def _off_centre(images: FlowRange, witness: Comparison | None) -> list[Problem]:
+def _off_centre(images: FlowRange, comparison: FlowComparison | None) -> list[Problem]:
     for axis, name in enumerate("xy"):
-        if witness is not None:
-            centre, certain = witness.centre(axis), True
+        if comparison is not None:
+            centre, certain = comparison.centre(axis), True
         else:  # it may be the camera that moves, though hardly so evenly
             centre, certain = images.centre[axis], np.ptp(images.median[:, axis]) <= 1
         if certain and abs(centre - CENTRE) > CENTRE_TOLERANCE:
             message = f"no motion is stored as {centre:.0f} in the {name} flow images"
-            severity = "warning" if witness is None else "error"
+            severity = "warning" if comparison is None else "error"
             return [(severity, "flow-centre", f"{message}, instead of 127 or 128")]
     return []
 
 
-def _direction(witness: Comparison) -> list[Problem]:
-    straight, swapped = witness.correlation(), witness.correlation(swapped=True)
+def _direction(comparison: FlowComparison) -> list[Problem]:
+    straight, swapped = comparison.correlation(), comparison.correlation(swapped=True)
     if straight < -0.5:
         return [("error", "flow-inverted", "the flow points the wrong way, from each frame back")]
     if abs(swapped) > RELATED and abs(straight) < 0.5:
@@ -223,16 +220,16 @@ def _direction(witness: Comparison) -> list[Problem]:
     return []
 
 
-def _bound(witness: Comparison, bound: float) -> list[Problem]:
-    slope = witness.grey_per_pixel() if witness.to_scale else None
+def _bound(comparison: FlowComparison, bound: float) -> list[Problem]:
+    slope = comparison.grey_per_pixel() if comparison.to_scale else None
     if slope is None or slope <= 0:
         return []
     ratio = slope / (255 / (2 * bound))
-    tolerance = SAME_ENGINE if witness.same_engine else OTHER_ENGINE
+    tolerance = SAME_ENGINE if comparison.same_engine else OTHER_ENGINE
     if 1 / tolerance < ratio < tolerance:
         return []
     message = (
         f"a pixel of motion changes the flow by {slope:.1f} grey levels, as with a bound of "
         f"{255 / (2 * slope):.0f} pixels, not {bound:g}"
     )
-    return [("error" if witness.same_engine else "warning", "flow-bound", message)]
+    return [("error" if comparison.same_engine else "warning", "flow-bound", message)]

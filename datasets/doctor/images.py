@@ -1,60 +1,196 @@
-"""Images: whether they can be read, their size, and the JPEG quality that they were saved with."""
+"""A video's images: whether they can be read, their size and JPEG quality, their flow."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
 
-from datasets.doctor.findings import Finding, Mender
+from datasets.doctor.findings import Finding, Fixes
+from datasets.doctor.flow import FlowComparison, FlowRange, compare, find_problems
 from datasets.lists import DataError
-from datasets.prepare.extract import Preparation
-from datasets.sources.frames import read_image
+from datasets.preparation import Preparation
+from datasets.sampling import spread
+from datasets.sources.folders import Folder, FrameNames
+from datasets.sources.jpeg import QUALITY_TOLERANCE, read_header
+from datasets.sources.reader import read_image
 
+HASHED_FRAMES = 5
 LOWEST_QUALITY = 80
-QUALITY_TOLERANCE = 3
 ASPECT_TOLERANCE = 0.02
-# Sum over the luminance table of ITU-T T.81, annex K.1, as libjpeg scales it, for quality 1..100.
-BASE_TABLE = np.array(
-    [
-        *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55),
-        *(14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62),
-        *(18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
-        *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
-    ]
-)
-QUALITIES = np.arange(1, 101)
-SCALES = np.where(QUALITIES < 50, 5000 // QUALITIES, 200 - 2 * QUALITIES)
-TABLE_SUMS = np.clip((BASE_TABLE * SCALES[:, None] + 50) // 100, 1, 255).sum(axis=1)
+USUAL_BOUND = 20.0  # the reference's, where none is recorded
+COMPARED_PAIRS = 6  # frame pairs whose flow is computed anew
+
+
+@dataclass
+class VideoReport:
+    """What was found in a video's images.
+
+    Attributes:
+        findings: its faults.
+        sizes: modality -> the sizes (width, height) of its images, each once.
+        qualities: modality -> their lowest JPEG quality.
+        hashes: perceptual ones of some frames, uint64 (up to HASHED_FRAMES,).
+    """
+
+    video: str
+    findings: list[Finding] = field(default_factory=list)
+    sizes: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    qualities: dict[str, int] = field(default_factory=dict)
+    hashes: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
 
 
 @dataclass(frozen=True)
-class Header:
-    """Size (width, height) of an image, and its JPEG quality, 1..100; None for no JPEG."""
+class ImageChecks:
+    """Reads some images of a video, or `deep` all; a fault is a finding, never an exception."""
 
-    size: tuple[int, int]
-    quality: int | None
+    frames: Path
+    names: FrameNames
+    modalities: tuple[str, ...]
+    preparation: Preparation | None
+    fixes: Fixes
+    deep: bool
+
+    def __call__(self, video: str, folder: Folder) -> VideoReport:
+        report = VideoReport(video)
+        # frames
+        if "rgb" in self.modalities and folder.rgb:
+            few = spread(folder.rgb, HASHED_FRAMES)
+            images = self._read(report, folder, "rgb", few)
+            kept = [image for number, (image,) in images if number in few]
+            report.hashes = hash_frames(kept) if kept else report.hashes
+        # flow
+        numbers = folder.of("flow")
+        if "flow" in self.modalities and numbers:
+            seen = list(self._read(report, folder, "flow", spread(numbers, HASHED_FRAMES)))
+            pairs = [(x, y) for _, (x, y) in seen if x.shape == y.shape]
+            if len(pairs) < len(seen):
+                self._add(report, "error", "x-y-size", "x and y flow images differ in size")
+                report.sizes.pop("flow")
+            elif pairs and 0 not in folder.rgb:  # else no one knows which frames it is between
+                self._check_flow(report, folder, FlowRange.of(pairs))
+        return report
+
+    def _read(
+        self, report: VideoReport, folder: Folder, modality: str, few: Sequence[int]
+    ) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """(number, grey images) of the steps that can be read; records sizes and qualities."""
+        sizes: dict[tuple[int, int], None] = {}
+        qualities = []
+        for number in folder.of(modality) if self.deep else few:
+            images = []
+            for path in self.names.find(self.frames / report.video, modality, number):
+                try:
+                    header = read_header(path)
+                    image, damaged = read_strictly(path)
+                except DataError as error:
+                    self._add(report, "error", "unreadable", str(error))
+                    continue
+                if damaged:
+                    self._add(report, "warning", "damaged", f"{path} has damaged data inside")
+                sizes[header.size] = None
+                qualities += [header.quality] if header.quality else []
+                images.append(image)
+            if len(images) == len(self.names.patterns(modality)):
+                yield number, images
+        report.sizes[modality] = list(sizes)
+        if qualities:
+            report.qualities[modality] = min(qualities)
+
+    def _check_flow(self, report: VideoReport, folder: Folder, stored: FlowRange) -> None:
+        bound, engine = USUAL_BOUND, ""
+        if self.preparation:
+            bound, engine = self.preparation.bound, self.preparation.flow
+        comparison: FlowComparison | None = None
+        if stored.is_suspect or self.deep:
+            comparison = compare(list(self._pairs(report.video, folder)), engine)
+        for severity, kind, message in find_problems(stored, comparison, bound):
+            self._add(report, severity, kind, message)
+
+    def _pairs(self, video: str, folder: Folder) -> Iterator[tuple[np.ndarray, ...]]:
+        """Grey (frame, next frame, x, y) of some steps that have all four."""
+        frames = set(folder.rgb)
+        steps = [n for n in folder.of("flow") if {n, n + 1} <= frames]
+        for number in spread(steps, COMPARED_PAIRS) if steps else ():
+            try:
+                pair = [read_grey(self.frames, self.names, video, n) for n in (number, number + 1)]
+                paths = self.names.find(self.frames / video, "flow", number)
+                yield (*pair, *(read_image(path, cv2.IMREAD_GRAYSCALE) for path in paths))
+            except DataError:
+                continue  # is a finding already
+
+    def check_sizes(self, reports: Sequence[VideoReport], modality: str) -> Iterator[Finding]:
+        """Videos whose images differ in size from the rest, or within themselves."""
+        uniform = {}
+        for video, found in ((report.video, report.sizes.get(modality, [])) for report in reports):
+            if len(found) > 1:
+                message = f"'{video}' has {modality} images of several sizes: {_sizes(found)}"
+                yield Finding(
+                    "warning", "sizes-mixed", video, message, self.fixes.extract_again(video)
+                )
+            elif found:
+                uniform[video] = found[0]
+        if not uniform:
+            return
+        most = Counter(uniform.values()).most_common()
+        usual, why = most[0][0], f"{most[0][1]} of {len(uniform)} videos have"
+        if self.preparation and self.preparation.width:
+            usual, why = (self.preparation.width, self.preparation.height), "preparation.json says"
+        elif most[0][1] <= len(uniform) / 2:
+            message = f"{modality} images come in many sizes: {_sizes([size for size, _ in most])}"
+            fix = f"extract all at one size, such as 340x256: {self.fixes.prepare}"
+            yield Finding("warning", "sizes-vary", "", message, fix)
+            return
+        for video, (width, height) in uniform.items():
+            if (width, height) != usual:
+                stretch = (width / height) / (usual[0] / usual[1])
+                kind = "size" if abs(stretch - 1) <= ASPECT_TOLERANCE else "aspect"
+                message = (
+                    f"'{video}' has {modality} images of {width}x{height}; {why} {_sizes([usual])}"
+                )
+                yield Finding("warning", kind, video, message, self.fixes.extract_again(video))
+
+    def check_quality(self, reports: Sequence[VideoReport], modality: str) -> Iterator[Finding]:
+        """Videos whose lowest JPEG quality is below 80, or other than recorded."""
+        # Frames of unrecorded size were there before the preparation, which added the flow.
+        known = self.preparation and (modality == "flow" or self.preparation.width)
+        for video, quality in (
+            (report.video, report.qualities.get(modality)) for report in reports
+        ):
+            if quality is None:
+                continue
+            message = f"'{video}' has {modality} JPEGs of quality {quality}"
+            fix = self.fixes.extract_again(video)
+            if quality < LOWEST_QUALITY:
+                message += f", below {LOWEST_QUALITY}"
+                yield Finding("warning", "quality", video, message, fix)
+            elif known and abs(quality - self.preparation.quality) > QUALITY_TOLERANCE:
+                message += f", not {self.preparation.quality} as recorded"
+                yield Finding("warning", "quality-recorded", video, message, fix)
+
+    def _add(self, report: VideoReport, severity: str, kind: str, message: str) -> None:
+        video = report.video
+        if str(self.frames / video) not in message:
+            message = f"'{video}': {message}"
+        fix = self.fixes.extract_again(video)
+        report.findings.append(Finding(severity, kind, video, message, fix))
 
 
-def read_header(path: Path) -> Header:
-    """What the first bytes of an image say; raises DataError if it is none."""
-    try:
-        with Image.open(path) as image:
-            tables = getattr(image, "quantization", None)
-            return Header(image.size, estimate_quality(tables[0]) if tables else None)
-    except UnidentifiedImageError:
-        raise DataError(f"{path} is not a readable image") from None
-    except (OSError, SyntaxError) as error:  # how Pillow calls broken headers
-        raise DataError(f"{path} is not a readable image ({error})") from None
+def hash_frames(frames: Sequence[np.ndarray]) -> np.ndarray:
+    """Grey frames -> perceptual hashes, uint64 (len,)."""
+    engine = cv2.img_hash.PHash.create()
+    return np.concatenate([engine.compute(frame)[0] for frame in frames]).view(np.uint64)
 
 
-def estimate_quality(table: Sequence[int]) -> int:
-    """libjpeg's quality whose luminance quantization table is as coarse as this one."""
-    return int(QUALITIES[np.abs(TABLE_SUMS - sum(table)).argmin()])
+def read_grey(root: Path, names: FrameNames, video: str, number: int) -> np.ndarray:
+    """An RGB frame in grey, uint8 (H, W)."""
+    paths = names.find(root / video, "rgb", number)
+    if not paths:
+        raise DataError(f"'{video}' lacks frame {number}")
+    return read_image(paths[0], cv2.IMREAD_GRAYSCALE)
 
 
 def read_strictly(path: Path) -> tuple[np.ndarray, bool]:
@@ -66,69 +202,12 @@ def read_strictly(path: Path) -> tuple[np.ndarray, bool]:
         return simplejpeg.decode_jpeg(path.read_bytes(), "GRAY")[..., 0], False
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:  # also what decoders get over without a word
+    except ValueError:  # also what decoders accept without a word
         image = read_image(path, cv2.IMREAD_GRAYSCALE)
         with open(path, "rb") as file:
             return image, file.read(2) == b"\xff\xd8"
 
 
-def check_sizes(
-    sizes: Mapping[str, Sequence[tuple[int, int]]],
-    modality: str,
-    preparation: Preparation | None,
-    mender: Mender,
-) -> Iterator[Finding]:
-    """Videos (-> the sizes of their images) that differ from the rest, or within themselves."""
-    uniform = {}
-    for video, found in sizes.items():
-        if len(found) > 1:
-            message = f"'{video}' has {modality} images of several sizes: {_sizes(found)}"
-            yield Finding("warning", "sizes-mixed", video, message, mender.extract_again(video))
-        elif found:
-            uniform[video] = found[0]
-    if not uniform:
-        return
-    most = Counter(uniform.values()).most_common()
-    usual, why = most[0][0], f"{most[0][1]} of {len(uniform)} videos have"
-    if preparation and preparation.width:
-        usual, why = (preparation.width, preparation.height), "preparation.json says"
-    elif most[0][1] <= len(uniform) / 2:
-        message = f"{modality} images come in many sizes: {_sizes([size for size, _ in most])}"
-        mend = f"extract all at one size, such as 340x256: {mender.prepare}"
-        yield Finding("warning", "sizes-vary", "", message, mend)
-        return
-    for video, (width, height) in uniform.items():
-        if (width, height) != usual:
-            stretch = (width / height) / (usual[0] / usual[1])
-            kind = "size" if abs(stretch - 1) <= ASPECT_TOLERANCE else "aspect"
-            message = (
-                f"'{video}' has {modality} images of {width}x{height}; {why} {_sizes([usual])}"
-            )
-            yield Finding("warning", kind, video, message, mender.extract_again(video))
-
-
 def _sizes(sizes: Sequence[tuple[int, int]], most: int = 5) -> str:
     text = ", ".join(f"{width}x{height}" for width, height in sizes[:most])
     return text + (", ..." if len(sizes) > most else "")
-
-
-def check_quality(
-    qualities: Mapping[str, int],
-    modality: str,
-    preparation: Preparation | None,
-    mender: Mender,
-) -> Iterator[Finding]:
-    """Videos (-> their lowest JPEG quality) below 80, or other than recorded."""
-    for video, quality in qualities.items():
-        recorded = preparation.quality if preparation else quality
-        if quality < LOWEST_QUALITY:
-            kind = "quality"
-            message = f"'{video}' has {modality} JPEGs of quality {quality}, below {LOWEST_QUALITY}"
-        elif abs(quality - recorded) > QUALITY_TOLERANCE:
-            kind = "quality-recorded"
-            message = (
-                f"'{video}' has {modality} JPEGs of quality {quality}, not {recorded} as recorded"
-            )
-        else:
-            continue
-        yield Finding("warning", kind, video, message, mender.extract_again(video))

@@ -10,6 +10,7 @@ point lies at (x, y) in the first frame, it lies at (x, y) + flow[:, y, x] in th
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -62,29 +63,19 @@ class FlowEngine:
         return np.stack([cv2.cvtColor(frame, code) for frame in frames])
 
 
-def _one_by_one(engine: cv2.DenseOpticalFlow) -> PairFlow:
+def _opencv(make: Callable[[], cv2.DenseOpticalFlow]) -> EngineSpec:
     """An OpenCV algorithm, which takes one pair and returns (H, W, 2), for stacks of frames."""
 
-    def pair_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        flows = [engine.calc(*pair, None) for pair in zip(first, second, strict=True)]
-        return np.ascontiguousarray(np.stack(flows).transpose(0, 3, 1, 2))
+    def make_pair_flow(device: str) -> PairFlow:
+        engine = make()
 
-    return pair_flow
+        def pair_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+            flows = [engine.calc(*pair, None) for pair in zip(first, second, strict=True)]
+            return np.ascontiguousarray(np.stack(flows).transpose(0, 3, 1, 2))
 
+        return pair_flow
 
-def _dis(device: str) -> PairFlow:
-    """Dense inverse search (Kroeger et al., arXiv 1603.03590), OpenCV's medium preset."""
-    return _one_by_one(cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM))
-
-
-def _tvl1(device: str) -> PairFlow:
-    """Dual TV-L1 (Zach et al., DAGM 2007), OpenCV's default parameters."""
-    return _one_by_one(cv2.optflow.DualTVL1OpticalFlow.create())
-
-
-def _farneback(device: str) -> PairFlow:
-    """Polynomial expansion (Farnebäck, SCIA 2003)."""
-    return _one_by_one(cv2.FarnebackOpticalFlow.create())
+    return EngineSpec(make_pair_flow)
 
 
 # PyTorch is imported by the engines that need it: OpenCV's workers start without it.
@@ -94,25 +85,22 @@ def _tvl1_torch(device: str) -> PairFlow:
     return TVL1(device)
 
 
-def _raft(device: str) -> PairFlow:
+def _raft(device: str, size: str = "large") -> PairFlow:
     from datasets.flow.raft import RAFT
 
-    return RAFT("large", device)
-
-
-def _raft_small(device: str) -> PairFlow:
-    from datasets.flow.raft import RAFT
-
-    return RAFT("small", device)
+    return RAFT(size, device)
 
 
 FLOW_ENGINES = {
-    "dis": EngineSpec(_dis),
-    "tvl1": EngineSpec(_tvl1),
-    "farneback": EngineSpec(_farneback),
+    # Dense inverse search (Kroeger et al., arXiv 1603.03590), OpenCV's medium preset
+    "dis": _opencv(partial(cv2.DISOpticalFlow.create, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)),
+    # Dual TV-L1 (Zach et al., DAGM 2007), OpenCV's default parameters
+    "tvl1": _opencv(cv2.optflow.DualTVL1OpticalFlow.create),
+    # Polynomial expansion (Farnebäck, SCIA 2003)
+    "farneback": _opencv(cv2.FarnebackOpticalFlow.create),
     "tvl1-torch": EngineSpec(_tvl1_torch, uses_device=True),
     "raft": EngineSpec(_raft, uses_device=True, sees_colour=True),
-    "raft-small": EngineSpec(_raft_small, uses_device=True, sees_colour=True),
+    "raft-small": EngineSpec(partial(_raft, size="small"), uses_device=True, sees_colour=True),
 }
 
 

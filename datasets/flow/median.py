@@ -1,7 +1,7 @@
 """Median filtering of images with element-wise minima and maxima, which GPUs are fast at.
 
-A sorting network is a fixed sequence of comparisons, each of which puts two values in order. To
-sort images pixel by pixel, a comparison is one `minimum` and one `maximum` of whole images; those
+A sorting network is a fixed sequence of comparators, each of which puts two values in order. To
+sort images pixel by pixel, a comparator is one `minimum` and one `maximum` of whole images; those
 that no wanted rank depends on are left out.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-Comparison = tuple[int, int, bool, bool]  # two places; whether the smaller, the larger is wanted
+Comparator = tuple[int, int, bool, bool]  # two places; whether the smaller, the larger is wanted
 
 # With its columns sorted, then its rows, a 5x5 window's median is the median of these 13: by row,
 # the ranks in it. The element of rank i in row j (from 0) is at least as large as (i+1)(j+1)-1
@@ -47,7 +47,7 @@ def select(values: list[torch.Tensor], ranks: tuple[int, ...]) -> list[torch.Ten
     return [values[rank] for rank in ranks]
 
 
-def network(size: int, ranks: tuple[int, ...]) -> list[Comparison]:
+def network(size: int, ranks: tuple[int, ...]) -> list[Comparator]:
     """Batcher's odd-even merge sort for `size` values, cut down to what the ranks need."""
     wanted, kept = set(ranks), []
     for low, high in reversed(_odd_even_merge_sort(size)):

@@ -12,12 +12,12 @@ from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weigh
 from datasets.lists import DataError
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parents[2] / "weights"
-NETWORKS = {
+RAFT_NETWORKS = {
     "large": (optical_flow.raft_large, Raft_Large_Weights.C_T_SKHT_V2.url),
     "small": (optical_flow.raft_small, Raft_Small_Weights.C_T_V2.url),
 }
-STRIDE, SMALLEST = 8, 128  # its features are 8 times as coarse, and at least 16 to a side
-PAIRS = {"cpu": 1, "cuda": 16}  # at once
+STRIDE, MIN_SIDE = 8, 128  # its features are 8 times as coarse, and at least 16 to a side
+PAIRS_AT_ONCE = {"cpu": 1, "cuda": 16}
 
 
 class RAFT:
@@ -32,11 +32,11 @@ class RAFT:
     """
 
     def __init__(self, size: str, device: str = "cpu", folder: Path = WEIGHTS_FOLDER):
-        build, url = NETWORKS[size]
+        build, url = RAFT_NETWORKS[size]
         self.device = torch.device(device)
         self.network = build(weights=None)
         path = folder / Path(url).name
-        state = read_weights(path, url)
+        state = read_raft_weights(path, url)
         try:
             self.network.load_state_dict(state)
         except (RuntimeError, TypeError) as error:
@@ -47,7 +47,7 @@ class RAFT:
     @torch.inference_mode()
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """BGR uint8 (N, H, W, 3) twice -> displacement in pixels, float32 (N, 2, H, W)."""
-        size = PAIRS.get(self.device.type, PAIRS["cuda"])
+        size = PAIRS_AT_ONCE.get(self.device.type, PAIRS_AT_ONCE["cuda"])
         flows = []
         for start in range(0, len(first), size):
             pair = (self._input(frames[start : start + size]) for frames in (first, second))
@@ -59,12 +59,12 @@ class RAFT:
         """RGB in -1..1, (N, 3, H, W), its last row and column repeated up to a size RAFT takes."""
         rgb = torch.from_numpy(np.ascontiguousarray(frames[..., ::-1])).to(self.device)
         height, width = frames.shape[1:3]
-        below, right = (max(SMALLEST, -(-n // STRIDE) * STRIDE) - n for n in (height, width))
+        below, right = (max(MIN_SIDE, -(-n // STRIDE) * STRIDE) - n for n in (height, width))
         images = rgb.permute(0, 3, 1, 2).float() / 127.5 - 1
         return F.pad(images, (0, right, 0, below), mode="replicate")
 
 
-def read_weights(path: Path, url: str) -> dict[str, torch.Tensor]:
+def read_raft_weights(path: Path, url: str) -> dict[str, torch.Tensor]:
     """The weights in `path`, or else from torch's cache or the network."""
     try:
         if path.exists():

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 
 from datasets.flow.median import median_5x5, median_5x5_opencv
 
-SMALLEST = 16  # pixels; a pyramid ends above levels with a shorter side
+SMALLEST_LEVEL = 16  # pixels; a pyramid ends above levels with a shorter side
 TINY = torch.finfo(torch.float32).eps  # squared gradients up to this say nothing
 GPU_CHUNK = 64 * 340 * 256  # pixels worked on at once, which take about 1 GB
 
@@ -37,7 +37,7 @@ class TVL1Parameters:
         theta: how tightly u and v are coupled.
         scales, scale_step: levels of the pyramid, and the size of each relative to the finer one.
         warps: linearisations a level.
-        outer, inner: at most so many median filterings a warp, and iterations behind each.
+        outer, inner: at most so many median filterings a warp, and iterations after each.
         epsilon: a warp ends when the root mean square change of u falls to this, in pixels.
     """
 
@@ -59,13 +59,13 @@ class TVL1:
         device: where to compute.
         parameters: of the method.
         compiled: fuse the inner iterations with `torch.compile`; None: on a CUDA device, where
-            memory bandwidth is the limit. Without a working compiler it goes on unfused.
+            memory bandwidth is the limit. Without a working compiler it runs unfused.
 
     Attributes:
-        pixel_iterations: pixels times inner iterations computed so far, to reckon costs with.
+        pixel_iterations: pixels times inner iterations computed so far, to compute costs from.
         chunk_pixels: worked on at once. On a CPU one pair, which stays in its cache.
-        look_every: iterations between looks, by the host, at whether any pair goes on. More than
-            one on a GPU, which would wait for the host each time.
+        check_every: iterations between the host's checks whether any pair still iterates. More
+            than one on a GPU, which would wait for the host each time.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class TVL1:
         self.parameters = parameters or TVL1Parameters()
         self.pixel_iterations = 0
         on_cpu = self.device.type == "cpu"
-        self.chunk_pixels, self.look_every = (1, 1) if on_cpu else (GPU_CHUNK, 10)
+        self.chunk_pixels, self.check_every = (1, 1) if on_cpu else (GPU_CHUNK, 10)
         self._iterate = iterate
         self._median = median_5x5_opencv if on_cpu else median_5x5
         if compiled if compiled is not None else self.device.type == "cuda":
@@ -128,7 +128,7 @@ class TVL1:
         """Iterates, in place, until each pair has converged by itself."""
         scale = -1 / g.square().sum(1, keepdim=True).clamp(min=TINY)
         line = torch.cat([rho_c, g], 1) * scale  # -rho(u) / |g|^2 = line0 + line1 u1 + line2 u2
-        going = torch.arange(len(u), device=u.device)  # a cut never converges: it goes on alone
+        going = torch.arange(len(u), device=u.device)  # a cut never converges: it iterates alone
         for _ in range(self.parameters.outer):
             part_u, part_p = self._median(u[going]), p[going]
             active = self._inner(part_u, part_p, line[going], g[going])
@@ -140,7 +140,7 @@ class TVL1:
     def _inner(
         self, u: torch.Tensor, p: torch.Tensor, line: torch.Tensor, g: torch.Tensor
     ) -> torch.Tensor:
-        """The iterations between two median filterings; returns 1, not 0, for pairs that go on."""
+        """The iterations between two median filterings; returns 1 for pairs not yet converged."""
         numbers = self.parameters
         limit = numbers.epsilon**2 * u[0, 0].numel()
         active = u.new_ones(len(u), 1, 1, 1)  # a pair that has converged is left as it is
@@ -150,7 +150,7 @@ class TVL1:
             )
             active = active * (change > limit)
             self.pixel_iterations += u[:, 0].numel()
-            if number % self.look_every == 0 and not active.any():
+            if number % self.check_every == 0 and not active.any():
                 break
         return active
 
@@ -177,7 +177,7 @@ def iterate(
     change[..., 1:].sub_(px[..., :-1], alpha=theta)
     change[..., 1:, :].sub_(py[..., :-1, :], alpha=theta)
     u.addcmul_(change, active)
-    slope = torch.zeros_like(p)  # grad u: forward differences, 0 behind the border
+    slope = torch.zeros_like(p)  # grad u: forward differences, 0 beyond the border
     slope[:, 0, ..., :-1] = u[..., 1:] - u[..., :-1]
     slope[:, 1, ..., :-1, :] = u[..., 1:, :] - u[..., :-1, :]
     rate = active * (tau / theta)
@@ -195,7 +195,7 @@ def pyramid(images: torch.Tensor, parameters: TVL1Parameters) -> list[torch.Tens
     levels, step = [images], parameters.scale_step
     while len(levels) < parameters.scales:
         height, width = (round(size * step) for size in levels[-1].shape[2:])
-        if min(height, width) < SMALLEST:
+        if min(height, width) < SMALLEST_LEVEL:
             break
         x = (torch.arange(width, device=images.device) + 0.5) / step - 0.5
         y = (torch.arange(height, device=images.device) + 0.5) / step - 0.5
@@ -222,7 +222,7 @@ def centered_gradient(images: torch.Tensor) -> torch.Tensor:
 
 
 class _Compiled:
-    """A function behind `torch.compile`, or as it is where there is no working compiler."""
+    """A function through `torch.compile`, or as it is where there is no working compiler."""
 
     def __init__(self, function):
         self.plain, self.fused = function, torch.compile(function, dynamic=True)

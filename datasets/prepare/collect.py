@@ -1,25 +1,30 @@
-"""Which videos there are to prepare: those of class folders, or of a csv; and a machine's shard."""
+"""Which videos to prepare (class folders, a csv, a machine's shard), and how they are split."""
 
 import csv
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from datasets.lists import DataError
-from datasets.videos import VIDEO_SUFFIXES
+import numpy as np
+
+from datasets.grouping import group_of
+from datasets.lists import SUBSET_NAMES, DataError, read_class_names
+from datasets.sources.videos import VIDEO_SUFFIXES
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Video:
-    """A video to prepare: its path below the root, its class, and the part a csv gives it."""
+    """A video to prepare: its path below the root, its class, and the subset a csv gives it."""
 
     path: str
     class_name: str
-    part: str | None = None
+    subset: str | None = None
 
     @property
     def folder(self) -> str:
@@ -69,12 +74,12 @@ def read_csv(path: Path) -> list[Video]:
 def _csv_video(row: dict, where: str) -> Video:
     video = (row.get("video") or "").strip()
     class_name = (row.get("class") or "").strip() or Path(video).parent.name
-    part = (row.get("part") or "").strip() or None
+    subset = (row.get("part") or "").strip() or None
     if not video or not class_name:
         raise DataError(f"{where}: a video and its class are needed")
-    if part not in (None, "train", "val"):
-        raise DataError(f"{where}: part must be train, val or empty, not '{part}'")
-    return Video(video, class_name, part)
+    if subset not in (None, "train", "val"):
+        raise DataError(f"{where}: part must be train, val or empty, not '{subset}'")
+    return Video(video, class_name, subset)
 
 
 def check_videos(root: Path, videos: list[Video]) -> None:
@@ -86,3 +91,76 @@ def check_videos(root: Path, videos: list[Video]) -> None:
         if number > 1:
             same = ", ".join(video.path for video in videos if video.folder == folder)
             raise DataError(f"these would share the frame folder '{folder}', rename one: {same}")
+
+
+def split_by_pattern(videos: Iterable[str], train: str, val: str) -> dict[str, str | None]:
+    """Video path -> "train", "val" or None, by shell patterns on the file name.
+
+    Raises DataError if a pattern matches nothing or both match the same video.
+    """
+    patterns = {"train": train, "val": val}
+    subsets: dict[str, str | None] = {}
+    for video in videos:
+        name = PurePosixPath(video).name
+        matching = [subset for subset, glob in patterns.items() if fnmatchcase(name, glob)]
+        if len(matching) == 2:
+            raise DataError(f"'{video}' matches both --train '{train}' and --val '{val}'")
+        subsets[video] = matching[0] if matching else None
+    for subset, glob in patterns.items():
+        if subset not in subsets.values():
+            raise DataError(f"--{subset} '{glob}' matches no video")
+    return subsets
+
+
+def split_at_random(
+    videos: Iterable[str], val_share: float, group: re.Pattern | None, seed: int
+) -> dict[str, str | None]:
+    """Video path -> "train" or "val", whole groups at a time.
+
+    Videos whose names are of one `group` (datasets/grouping.py) belong together, one that the
+    pattern does not match stands alone. Groups are drawn until the test holds at least `val_share`
+    of the videos.
+    """
+    groups: dict[tuple, list[str]] = {}
+    for video in videos:
+        found = group_of(video, group) if group else None
+        groups.setdefault(found or ("video", video), []).append(video)
+    if len(groups) < 2:
+        why = f"one group of videos (--group '{group.pattern}')" if group else "a single video"
+        raise DataError(f"{why} cannot be split in two")
+    wanted = val_share * sum(map(len, groups.values()))
+    subsets: dict[str, str | None] = {}
+    keys = sorted(groups)
+    for place in np.random.default_rng(seed).permutation(len(keys)):
+        in_val = sum(subset == "val" for subset in subsets.values())
+        subset = "val" if in_val < wanted else "train"
+        subsets |= dict.fromkeys(groups[keys[place]], subset)
+    if "train" not in subsets.values():
+        raise DataError(f"--val-share {val_share} leaves no group for training")
+    return subsets
+
+
+def merge_class_names(path: Path, videos: list[Video]) -> list[str]:
+    """The class names in alphabetical order, or in the order that an earlier split gave them."""
+    names = sorted({video.class_name for video in videos})
+    earlier = read_class_names(path)
+    if earlier is None:
+        return names
+    unknown = sorted(set(names) - set(earlier))
+    if unknown:
+        raise DataError(
+            f"{path} lacks the classes {', '.join(unknown)}; remove it if the other splits' "
+            "lists may become invalid, or use another --dataset name"
+        )
+    return earlier
+
+
+def missing_classes(videos: list[Video], subsets: dict[str, str | None]) -> list[str]:
+    """A line for each subset that lacks classes, most often by a mistake in the split."""
+    lines = []
+    for subset in SUBSET_NAMES:
+        there = {video.class_name for video in videos if subsets[video.path] == subset}
+        missing = sorted({video.class_name for video in videos} - there)
+        if missing:
+            lines.append(f"no video for {subset} of the classes {', '.join(missing)}")
+    return lines

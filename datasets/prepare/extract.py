@@ -1,9 +1,7 @@
-"""Pictures -> a frame folder with flow, written whole or not at all, and the record of how."""
+"""Pictures -> a frame folder with flow, written whole or not at all."""
 
-import json
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,101 +9,12 @@ import cv2
 import numpy as np
 
 from datasets.flow.engines import FlowEngine, create_flow, encode_flow
-from datasets.lists import DataError, write_lines
-from datasets.sources.frames import FrameNames, count_images
+from datasets.lists import DataError
+from datasets.preparation import UNFINISHED, Preparation
+from datasets.sources.folders import USUAL_NAMES, FrameNames, count_images
 
-NAMES = FrameNames()
-RECORD_FILE = "preparation.json"
-UNFINISHED = ".unfinished"
-PAIRS = 64  # frame pairs whose flow is computed at once
+FLOW_PAIRS = 64  # frame pairs whose flow is computed at once
 cached_engine = lru_cache(maxsize=1)(create_flow)  # one for all videos of a process
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """How frames and flow were made; stored beside them as `preparation.json`.
-
-    Attributes:
-        width, height: pixels that each frame is stretched to; None: frames that were there
-            before, of whatever size.
-        quality: of the JPEG files, 1..100.
-        flow: a key of FLOW_ENGINES, or "none".
-        bound: displacement in pixels that becomes 0 (negative) or 255 (positive).
-    """
-
-    width: int | None = 340
-    height: int | None = 256
-    quality: int = 95
-    flow: str = "dis"
-    bound: float = 20.0
-
-    @property
-    def has_flow(self) -> bool:
-        return self.flow != "none"
-
-
-def read_preparation(frames: Path) -> Preparation | None:
-    """The record of a dataset's frames folder, None without one."""
-    path = frames / RECORD_FILE
-    if not path.exists():
-        return None
-    try:
-        return Preparation(**json.loads(path.read_text()))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from None
-
-
-def start_preparation(frames: Path, preparation: Preparation) -> None:
-    """Writes the record, or refuses to mix frames that were made in different ways."""
-    earlier = read_preparation(frames)
-    if earlier is not None and earlier != preparation:
-        raise DataError(
-            f"{frames} holds frames made with {describe(earlier)}, now asked for "
-            f"{describe(preparation)}; use the same flags, or another --frames folder"
-        )
-    if earlier is None:
-        _write_record(frames, preparation)
-
-
-def start_adding_flow(
-    frames: Path, folders: list[str], names: FrameNames, flow: str, bound: float, quality: int
-) -> Preparation:
-    """Records which flow is being added to frames that are there.
-
-    Raises DataError if there is flow already that was made in another, or an unrecorded, way.
-    """
-    earlier = read_preparation(frames)
-    known = earlier or Preparation(width=None, height=None)
-    preparation = replace(known, flow=flow, bound=bound, quality=quality)
-    if earlier is not None and earlier.has_flow:
-        start_preparation(frames, preparation)
-        return preparation
-    for folder in folders:
-        if any(count_images(frames / folder, names, "flow")):
-            raise DataError(
-                f"{frames / folder} holds flow images, and {RECORD_FILE} does not say how they "
-                "were made; keep them, or remove the flow_* files of all folders to make it anew"
-            )
-    _write_record(frames, preparation)
-    return preparation
-
-
-def _write_record(frames: Path, preparation: Preparation) -> None:
-    write_lines(frames / RECORD_FILE, [json.dumps(asdict(preparation), indent=2)])
-
-
-def describe(preparation: Preparation) -> str:
-    """One line for people."""
-    known = {key: value for key, value in asdict(preparation).items() if value is not None}
-    return ", ".join(f"{key} {value}" for key, value in known.items())
-
-
-def is_finished(folder: Path, preparation: Preparation, names: FrameNames = NAMES) -> bool:
-    """Whether a frame folder is whole: n frames and, with flow, n - 1 images of x and of y."""
-    frames = count_images(folder, names, "rgb")[0]
-    if not preparation.has_flow:
-        return frames > 0
-    return frames > 1 and count_images(folder, names, "flow") == [frames - 1, frames - 1]
 
 
 def extract(
@@ -125,10 +34,11 @@ def extract(
 
     def saved() -> Iterator[np.ndarray]:
         for number, picture in enumerate(pictures, 1):
-            save_jpeg(work / f"{NAMES.rgb.format(number)}.jpg", picture, preparation.quality)
+            save_jpeg(work / f"{USUAL_NAMES.rgb.format(number)}.jpg", picture, preparation.quality)
             yield picture
 
     try:
+        # frames and flow
         _make_empty(work)
         if preparation.has_flow:
             count = write_flow(saved(), work, preparation, device)
@@ -136,6 +46,7 @@ def extract(
             count = sum(1 for _ in saved())
         if count == 0:
             raise DataError("the video has 0 frames; at least 1 are needed")
+        # the whole folder, under its name
         if target.exists():
             shutil.rmtree(target)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +60,7 @@ def add_flow(
     root: Path,
     folder: str,
     preparation: Preparation,
-    names: FrameNames = NAMES,
+    names: FrameNames = USUAL_NAMES,
     device: str = "cpu",
 ) -> int:
     """Adds flow to the frames in `root/folder`, which stay as they are; returns their number.
@@ -205,8 +116,8 @@ def write_flow(
     count, waiting = 0, []
     for count, picture in enumerate(pictures, 1):
         waiting.append(picture)
-        if len(waiting) > PAIRS:
-            _write_flow_images(engine, waiting, count - PAIRS, folder, preparation)
+        if len(waiting) > FLOW_PAIRS:
+            _write_flow_images(engine, waiting, count - FLOW_PAIRS, folder, preparation)
             waiting = waiting[-1:]
     if count < 2:
         raise DataError(f"the video has {count} frames; at least 2 are needed")
@@ -224,7 +135,7 @@ def _write_flow_images(
     """The images of the flow between neighbouring pictures, the first of which has `number`."""
     images = encode_flow(engine(np.stack(pictures)), preparation.bound)
     for offset, planes in enumerate(images):
-        for pattern, plane in zip((NAMES.flow_x, NAMES.flow_y), planes, strict=True):
+        for pattern, plane in zip((USUAL_NAMES.flow_x, USUAL_NAMES.flow_y), planes, strict=True):
             save_jpeg(folder / f"{pattern.format(number + offset)}.jpg", plane, preparation.quality)
 
 

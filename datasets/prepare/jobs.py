@@ -1,82 +1,119 @@
-"""Many videos -> frame folders, in a process pool, and the lists of what became of them."""
+"""Many videos -> frame folders and flow, in a process pool, and their lists."""
 
 import multiprocessing
-import os
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 from tqdm import tqdm
 
+from datasets.files import write_lines
 from datasets.flow.engines import flow_spec
-from datasets.lists import (
-    DataError,
-    read_class_names,
-    read_list,
-    write_lines,
-    write_list,
-)
+from datasets.lists import DataError, read_list
+from datasets.preparation import Preparation, is_finished, start_adding_flow, start_preparation
 from datasets.prepare.collect import Shard, Video
-from datasets.prepare.extract import NAMES, Preparation, add_flow, extract, is_finished
-from datasets.sources.frames import FrameNames, count_images
-from datasets.videos import read_frames
-
-Job = tuple[Callable[..., None], tuple]  # a function that raises DataError, and its arguments
+from datasets.prepare.extract import add_flow, clean_up, extract
+from datasets.sources.folders import USUAL_NAMES, FrameNames, count_images, find_frame_folders
+from datasets.sources.videos import read_frames
 
 
-def prepare_video(
+@dataclass(frozen=True)
+class PreparationResult:
+    """What became of a dataset's videos or frame folders.
+
+    Attributes:
+        preparation: the record of how they were made.
+        total: how many there are.
+        done: how many of a shard's, or of all, were done.
+        failures: name -> reason of those that failed.
+    """
+
+    preparation: Preparation
+    total: int
+    done: int
+    failures: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who does the work: processes, the device that computes flow, one of several machines."""
+
+    processes: int = 1
+    device: str = "cpu"
+    shard: Shard | None = None
+
+
+def prepare_videos(
+    root: Path, videos: list[Video], frames: Path, preparation: Preparation, workers: Workers
+) -> PreparationResult:
+    """Extracts all videos below `root`, or a shard's, to the folder `frames`."""
+    start_preparation(frames, preparation)
+    jobs = {
+        v.path: partial(_extract, root / v.path, frames, v.folder, preparation, workers.device)
+        for v in sorted(videos, key=lambda video: video.path)
+    }
+    return _run(jobs, frames, preparation, workers)
+
+
+def add_flow_to_frames(
+    frames: Path, names: FrameNames, flow: str, bound: float, quality: int, workers: Workers
+) -> PreparationResult:
+    """Adds flow to all frame folders below `frames`, or to a shard's.
+
+    Raises DataError if there are none, or they have flow that was made in another way.
+    """
+    folders = find_frame_folders(frames, names, ("rgb",))
+    if not folders:
+        raise DataError(f"no frame folders in {frames}; give --frames, or VIDEOS to extract")
+    preparation = start_adding_flow(frames, folders, names, flow, bound, quality)
+    jobs = {f: partial(_add, frames, f, preparation, names, workers.device) for f in folders}
+    return _run(jobs, frames, preparation, workers)
+
+
+def _extract(
     source: Path, frames: Path, folder: str, preparation: Preparation, device: str
 ) -> None:
-    """Extracts one video unless it is finished."""
     if not is_finished(frames / folder, preparation):
         pictures = read_frames(source, (preparation.width, preparation.height))
         extract(pictures, frames, folder, preparation, device)
 
 
-def prepare_flow(
+def _add(
     frames: Path, folder: str, preparation: Preparation, names: FrameNames, device: str
 ) -> None:
-    """Adds flow to one frame folder unless it is there."""
     if not is_finished(frames / folder, preparation, names):
         add_flow(frames, folder, preparation, names, device)
 
 
-def run_jobs(jobs: dict[str, Job], workers: int, flow: str) -> dict[str, str]:
-    """Does the jobs in a process pool; returns name -> reason of those that failed.
+def _run(
+    jobs: dict[str, Callable[[], None]], frames: Path, preparation: Preparation, workers: Workers
+) -> PreparationResult:
+    """Calls the jobs in a process pool; one that raises DataError has failed.
 
     Engines that use PyTorch get fresh processes, because a forked one cannot use the GPU.
     """
-    fresh = flow != "none" and flow_spec(flow).uses_device
+    mine = workers.shard.of(list(jobs)) if workers.shard else list(jobs)
+    fresh = preparation.has_flow and flow_spec(preparation.flow).uses_device
     context = multiprocessing.get_context("spawn" if fresh else None)
-    failures = {}
-    with ProcessPoolExecutor(workers, context, _one_thread, (fresh,)) as pool:
-        futures = {pool.submit(_reason, *job): name for name, job in jobs.items()}
-        bar = tqdm(
-            as_completed(futures),
-            "videos",
-            len(futures),
-            unit="video",
-            dynamic_ncols=True,
-            disable=None,
-        )
-        try:
-            for future in bar:
-                reason = future.result()
-                if reason is not None:
-                    failures[futures[future]] = reason
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return failures
+    with ProcessPoolExecutor(workers.processes, context, _one_thread, (fresh,)) as pool:
+        results = pool.map(_failure, [jobs[name] for name in mine])
+        bar = tqdm(results, "videos", len(mine), unit="video", dynamic_ncols=True, disable=None)
+        failures = {name: reason for name, reason in zip(mine, bar, strict=True) if reason}
+    if workers.shard is None:
+        clean_up(frames)
+    return PreparationResult(preparation, len(jobs), len(mine) - len(failures), failures)
 
 
-def _reason(function: Callable[..., None], arguments: tuple) -> str | None:
+def _failure(job: Callable[[], None]) -> str:
+    """Why a job failed, "" if it did not."""
     try:
-        function(*arguments)
+        job()
     except DataError as error:
         return str(error)
-    return None
+    return ""
 
 
 def _one_thread(with_torch: bool) -> None:
@@ -88,75 +125,36 @@ def _one_thread(with_torch: bool) -> None:
         torch.set_num_threads(1)
 
 
-def prepare_all(
-    root: Path,
-    videos: list[Video],
-    frames: Path,
-    preparation: Preparation,
-    workers: int,
-    device: str = "cpu",
-) -> dict[str, str]:
-    """Extracts all videos; returns path -> reason of those that failed."""
-    jobs = {
-        v.path: (prepare_video, (root / v.path, frames, v.folder, preparation, device))
-        for v in videos
-    }
-    return run_jobs(jobs, workers, preparation.flow)
-
-
-def add_flow_to_all(
-    frames: Path,
-    folders: list[str],
-    preparation: Preparation,
-    names: FrameNames,
-    workers: int,
-    device: str = "cpu",
-) -> dict[str, str]:
-    """Adds flow to all frame folders; returns folder -> reason of those that failed."""
-    jobs = {
-        folder: (prepare_flow, (frames, folder, preparation, names, device)) for folder in folders
-    }
-    return run_jobs(jobs, workers, preparation.flow)
-
-
-def find_frame_folders(frames: Path, names: FrameNames = NAMES) -> list[str]:
-    """The folders below `frames` that hold RGB frames, sorted."""
-    firsts = {names.rgb.format(1) + suffix for suffix in names.rgb_suffixes}
-    found = []
-    for folder, below, files in os.walk(frames):
-        below[:] = [name for name in below if not name.startswith(".")]
-        if not firsts.isdisjoint(files):
-            found.append(Path(folder).relative_to(frames).as_posix())
-    if not found:
-        raise DataError(f"no frame folders in {frames}; give --frames, or VIDEOS to extract")
-    return sorted(found)
+def write_list(path: Path, rows: Sequence[tuple[str, int, int]]) -> None:
+    """Writes (folder, count, label) rows as a list, whole or not at all."""
+    write_lines(path, [f"{folder} {count} {label}" for folder, count, label in rows])
 
 
 def write_lists(
     settings: Path,
     split: int,
     videos: list[Video],
-    parts: dict[str, str | None],
-    class_names: list[str],
+    subsets: dict[str, str | None],
+    class_names: Sequence[str],
     frames: Path,
     preparation: Preparation,
 ) -> None:
     """Writes the lists of one split, counts taken from disk, and classes.txt."""
     modalities = ("rgb", "flow") if preparation.has_flow else ("rgb",)
     for modality in modalities:
-        for part in ("train", "val"):
+        for subset in ("train", "val"):
             rows = [
                 (
                     video.folder,
-                    count_images(frames / video.folder, NAMES, modality)[0],
+                    count_images(frames / video.folder, USUAL_NAMES, modality)[0],
                     class_names.index(video.class_name),
                 )
                 for video in videos
-                if parts[video.path] == part
+                if subsets[video.path] == subset
             ]
             if not rows:
-                raise DataError(f"no usable video is left for the {part} list")
-            write_list(settings / f"{part}_{modality}_split{split}.txt", rows)
+                raise DataError(f"no usable video is left for the {subset} list")
+            write_list(settings / f"{subset}_{modality}_split{split}.txt", rows)
     write_lines(settings / "classes.txt", class_names)
 
 
@@ -183,23 +181,3 @@ def write_flow_lists(
         write_list(settings / name, rows)
         written.append(name)
     return written, sorted(set(left_out))
-
-
-def merge_class_names(path: Path, videos: list[Video]) -> list[str]:
-    """The class names in alphabetical order, or in the order that an earlier split gave them."""
-    names = sorted({video.class_name for video in videos})
-    earlier = read_class_names(path)
-    if earlier is None:
-        return names
-    unknown = sorted(set(names) - set(earlier))
-    if unknown:
-        raise DataError(
-            f"{path} lacks the classes {', '.join(unknown)}; remove it if the other splits' "
-            "lists may become invalid, or use another --dataset name"
-        )
-    return earlier
-
-
-def my_share(videos: list[Video], shard: Shard) -> list[Video]:
-    """A shard's videos; which ones follows from their paths, not from a csv's order."""
-    return shard.of(sorted(videos, key=lambda video: video.path))

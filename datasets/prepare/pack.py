@@ -1,9 +1,8 @@
-"""Frame folders -> a pack, whole or not at all; a packing that was killed goes on where it was."""
+"""Frame folders -> a pack, whole or not at all; a packing that was killed resumes."""
 
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,20 +16,11 @@ import lmdb
 import numpy as np
 
 from datasets.lists import DataError, VideoRecord
-from datasets.prepare.extract import UNFINISHED, read_preparation
-from datasets.sources.frames import FrameNames, FrameReader, count_images
-from datasets.sources.jpeg import JpegDecoder
-from datasets.sources.packed import (
-    ABOUT_KEY,
-    INDEX_KEY,
-    About,
-    encode_entry,
-    entry_offsets,
-    is_whole,
-    key_of,
-    open_pack,
-    pack_name,
-)
+from datasets.preparation import UNFINISHED, read_preparation
+from datasets.sources import packed
+from datasets.sources.folders import FrameNames, count_images, find_frame_folders
+from datasets.sources.frames import FrameReader
+from datasets.sources.reader import JpegDecoder
 
 ADDRESS_SPACE = 1 << 40  # what a pack may grow to; the file takes what it holds
 
@@ -57,28 +47,20 @@ class Packing:
 
     @property
     def path(self) -> Path:
-        return self.target / pack_name(self.modality, self.size)
+        return self.target / packed.pack_name(self.modality, self.size)
 
-    def about(self) -> About:
+    def counts(self, folder: str) -> list[int]:
+        """The images in a folder, of each pattern."""
+        return count_images(self.root / folder, self.names, self.modality)
+
+    def metadata(self) -> packed.PackMetadata:
         preparation = read_preparation(self.root)
-        return About(
+        return packed.PackMetadata(
             modality=self.modality,
             size=list(self.size) if self.size else None,
             quality=self.quality,
             preparation=asdict(preparation) if preparation else None,
         )
-
-
-def find_folders(root: Path, names: FrameNames, modality: str) -> list[str]:
-    """The folders below `root` with a first image, by name."""
-    firsts = [pattern.format(1) for pattern in names.patterns(modality)[:1]]
-    wanted = {first + suffix for first in firsts for suffix in names.suffixes(modality)}
-    found = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if name != UNFINISHED]
-        if not wanted.isdisjoint(files):
-            found.append(os.path.relpath(folder, root))
-    return sorted(found)
 
 
 def load_video(packing: Packing, folder: str) -> list[bytes]:
@@ -88,7 +70,7 @@ def load_video(packing: Packing, folder: str) -> list[bytes]:
     resizes it and encoded again. All are decoded once, so that what is packed is readable.
     Raises DataError, naming the file.
     """
-    counts = count_images(packing.root / folder, packing.names, packing.modality)
+    counts = packing.counts(folder)
     if len(set(counts)) > 1:
         raise DataError(f"{counts[0]} x and {counts[1]} y flow images; extract its flow again")
     reader = FrameReader(packing.root, packing.names, packing.modality, packing.size or (1, 1))
@@ -109,10 +91,7 @@ def load_video(packing: Packing, folder: str) -> list[bytes]:
 
 def _encode(image: np.ndarray, quality: int) -> list[bytes]:
     """An image's files: one of RGB, x and y of flow."""
-    if image.shape[2] == 3:
-        planes = [cv2.cvtColor(image, cv2.COLOR_RGB2BGR)]
-    else:
-        planes = cv2.split(image)
+    planes = [image[..., ::-1]] if image.shape[2] == 3 else cv2.split(image)
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
     return [cv2.imencode(".jpg", plane, flags)[1].tobytes() for plane in planes]
 
@@ -125,7 +104,7 @@ class PackWriter:
     """
 
     def __init__(self, packing: Packing):
-        self.packing, self.about = packing, packing.about()
+        self.packing, self.metadata = packing, packing.metadata()
         packing.target.mkdir(parents=True, exist_ok=True)
         self.work = packing.path.with_name(packing.path.name + UNFINISHED)
         self._lock = open(self.work.with_name(self.work.name + ".lock"), "w")
@@ -137,19 +116,13 @@ class PackWriter:
             self._begin_with_finished()
         # The lock above is the only one needed: LMDB's own would leave a file behind. Without
         # `metasync` a power failure may undo the last video, and only that.
-        self.environment = lmdb.open(
-            str(self.work),
-            subdir=False,
-            map_size=ADDRESS_SPACE,
-            max_dbs=0,
-            lock=False,
-            metasync=False,
-        )
+        flags = {"subdir": False, "max_dbs": 0, "lock": False, "metasync": False}
+        self.environment = lmdb.open(str(self.work), map_size=ADDRESS_SPACE, **flags)
         self._check_or_begin()
 
     def _begin_with_finished(self) -> None:
         """A finished pack of the same settings is the beginning of one with more videos."""
-        if open_pack(self.packing.path).about.begun() != self.about:
+        if packed.open_pack(self.packing.path).metadata.begun() != self.metadata:
             raise DataError(f"{self.packing.path} was packed otherwise; remove it to pack again")
         copy = self.work.with_name(self.work.name + ".copy")
         shutil.copyfile(self.packing.path, copy)
@@ -157,58 +130,60 @@ class PackWriter:
 
     def _check_or_begin(self) -> None:
         with self.environment.begin(write=True) as transaction:
-            content = transaction.get(ABOUT_KEY)
+            content = transaction.get(packed.METADATA_KEY)
             if content is None:
-                transaction.put(ABOUT_KEY, self.about.encode())
-            elif About(**json.loads(content)).begun() != self.about:
+                transaction.put(packed.METADATA_KEY, self.metadata.encode())
+            elif packed.PackMetadata(**json.loads(content)).begun() != self.metadata:
                 raise DataError(
                     f"{self.work} was begun with other settings; use the same, or remove it"
                 )
 
     def has(self, folder: str) -> bool:
         """Whether a video is there, with as many images as its folder has."""
-        packing = self.packing
         with self.environment.begin(buffers=True) as transaction:
-            entry = transaction.get(key_of(folder))
-            counts = count_images(packing.root / folder, packing.names, packing.modality)
-            return entry is not None and len(entry_offsets(entry)) - 1 == sum(counts)
+            entry = transaction.get(packed.key_of(folder))
+            images = sum(self.packing.counts(folder))
+            return entry is not None and len(packed.entry_offsets(entry)) - 1 == images
 
     def put(self, folder: str, images: list[bytes]) -> None:
         with self.environment.begin(write=True) as transaction:
-            transaction.put(key_of(folder), encode_entry(images))
+            transaction.put(packed.key_of(folder), packed.encode_entry(images))
 
-    def finish(self, folders: list[str]) -> About:
-        """Reads every entry back, writes index and about, and gives the pack its name."""
+    def finish(self, folders: list[str]) -> packed.PackMetadata:
+        """Reads every entry back, writes index and metadata, and gives the pack its name."""
         index, images, size_bytes = {}, 0, 0
         with self.environment.begin(write=True, buffers=True) as transaction:
-            wanted = {key_of(folder) for folder in folders}
+            # videos that are no longer wanted
+            wanted = {packed.key_of(folder) for folder in folders}
             keys = [bytes(key) for key, _ in transaction.cursor()]
             for key in keys:
                 if key not in wanted and not key.startswith(b"\0"):
                     transaction.delete(key)
+            # all others, read back
             for folder in folders:
-                entry = transaction.get(key_of(folder))
-                if entry is None or not is_whole(entry):
+                entry = transaction.get(packed.key_of(folder))
+                if entry is None or not packed.is_whole(entry):
                     raise DataError(f"{self.work}: '{folder}' is damaged; remove it and pack again")
-                files = len(entry_offsets(entry)) - 1
+                files = len(packed.entry_offsets(entry)) - 1
                 count = files // len(self.packing.names.patterns(self.packing.modality))
                 index[folder] = (count, int.from_bytes(entry[:8], "little"))
                 images, size_bytes = images + files, size_bytes + len(entry)
+            # index and metadata
             lines = json.dumps(index).encode()
-            about = replace(
-                self.about,
+            metadata = replace(
+                self.metadata,
                 videos=len(index),
                 images=images,
                 size_bytes=size_bytes,
                 contents=hashlib.sha256(lines).hexdigest(),
             )
-            transaction.put(INDEX_KEY, lines)
-            transaction.put(ABOUT_KEY, about.encode())
+            transaction.put(packed.INDEX_KEY, lines)
+            transaction.put(packed.METADATA_KEY, metadata.encode())
         self.environment.sync(True)
         self.environment.close()
         self.work.replace(self.packing.path)
         Path(self._lock.name).unlink()
-        return about
+        return metadata
 
     def close(self) -> None:
         self.environment.close()
@@ -217,56 +192,45 @@ class PackWriter:
 
 def pack(
     packing: Packing, workers: int, leave_out: bool, progress: Callable[[list], Iterable]
-) -> tuple[About | None, dict[str, str]]:
+) -> tuple[packed.PackMetadata | None, dict[str, str]]:
     """Packs all folders; returns (None if it is not finished, folder -> why it is not packed).
 
-    With videos that cannot be read the pack stays unfinished, so that they can be mended and the
+    With videos that cannot be read the pack stays unfinished, so that they can be fixed and the
     rest is not done again; `leave_out` finishes without them. `progress` wraps the list of what
     is left to do.
     """
-    folders = find_folders(packing.root, packing.names, packing.modality)
+    folders = find_frame_folders(packing.root, packing.names, [packing.modality])
     if not folders:
         raise DataError(f"no {packing.modality} frame folders in {packing.root}; give --frames")
-    if (about := _finished(packing, folders)) is not None:
-        return about, {}
+    if (metadata := _finished(packing, folders)) is not None:
+        return metadata, {}
+    failures = {}
     try:
-        return _pack(packing, folders, workers, leave_out, progress)
+        with closing(PackWriter(packing)) as writer:
+            left = [folder for folder in folders if not writer.has(folder)]
+            for folder, images in _loaded(packing, progress(left), workers):
+                if isinstance(images, DataError):
+                    failures[folder] = str(images)
+                else:
+                    writer.put(folder, images)
+            if failures and not leave_out:
+                return None, failures
+            return writer.finish([f for f in folders if f not in failures]), failures
     except lmdb.Error as error:
         raise DataError(
             f"cannot write {packing.path}: {error}; what is packed stays: run this again"
         ) from None
 
 
-def _finished(packing: Packing, folders: list[str]) -> About | None:
-    """What the pack says about itself, if it is there and holds these folders as they are."""
+def _finished(packing: Packing, folders: list[str]) -> packed.PackMetadata | None:
+    """What the pack says of itself, if it is there and holds these folders as they are."""
     if not packing.path.exists():
         return None
-    there = open_pack(packing.path)
-    whole = there.about.begun() == packing.about() and there.index.keys() == set(folders)
-    for folder in folders if whole else ():
-        counts = count_images(packing.root / folder, packing.names, packing.modality)
-        whole = whole and set(counts) == {there.index[folder].count}
-    return there.about if whole else None
-
-
-def _pack(
-    packing: Packing,
-    folders: list[str],
-    workers: int,
-    leave_out: bool,
-    progress: Callable[[list], Iterable],
-) -> tuple[About | None, dict[str, str]]:
-    with closing(PackWriter(packing)) as writer:
-        left = [folder for folder in folders if not writer.has(folder)]
-        failures = {}
-        for folder, result in _loaded(packing, progress(left), workers):
-            if isinstance(result, DataError):
-                failures[folder] = str(result)
-            else:
-                writer.put(folder, result)
-        if failures and not leave_out:
-            return None, failures
-        return writer.finish([f for f in folders if f not in failures]), failures
+    there = packed.open_pack(packing.path)
+    if there.metadata.begun() != packing.metadata() or there.index.keys() != set(folders):
+        return None
+    counts = ({there.index[folder].count} == set(packing.counts(folder)) for folder in folders)
+    return there.metadata if all(counts) else None
 
 
 def _loaded(
@@ -286,5 +250,4 @@ def _loaded(
             waiting.append(pool.submit(load, folder))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from (future.result() for future in waiting)

@@ -1,18 +1,19 @@
-"""Where a dataset's images come from: frame folders, a pack, or video files."""
+"""A split's videos, and where their images come from: frame folders, a pack, or video files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.lists import DataError, VideoRecord
-from datasets.prepare.extract import Preparation, read_preparation
-from datasets.sources.frames import FrameNames, FrameReader, check_inside, check_records
+from datasets.preparation import Preparation, read_preparation
+from datasets.sources.folders import FrameNames
+from datasets.sources.frames import FrameReader, check_inside, check_records
 from datasets.sources.packed import SUFFIX, PackReader, check_packed, open_pack, pack_name
 from datasets.sources.reader import Reader
 from datasets.sources.videos import PREPARED, VideoReader, find_video
 
 FOLDERS, PACKED, VIDEOS = "folders", "packed", "videos"
-SOURCES = (PACKED, FOLDERS, VIDEOS)  # the order of preference
+SOURCE_KINDS = (PACKED, FOLDERS, VIDEOS)  # the order of preference
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Source:
     """One modality of a dataset's images.
 
     Attributes:
-        kind: one of SOURCES.
+        kind: one of SOURCE_KINDS.
         modality: "rgb" or "flow".
         root: the dataset's folder.
         names: file names of the images in frame folders.
@@ -54,7 +55,7 @@ class Source:
     def preparation(self) -> Preparation | None:
         """How frames and flow were made, where that is recorded."""
         if self.kind == PACKED:
-            recorded = open_pack(self.pack).about.preparation
+            recorded = open_pack(self.pack).metadata.preparation
             return Preparation(**recorded) if recorded else None
         return read_preparation(self.root)
 
@@ -62,10 +63,10 @@ class Source:
         """How its images differ from the extracted ones, None if they do not."""
         if self.kind == VIDEOS:
             return "decoded from video files"
-        about = open_pack(self.pack).about if self.kind == PACKED else None
-        if about is None or not about.size:
+        pack = open_pack(self.pack).metadata if self.kind == PACKED else None
+        if pack is None or not pack.size:
             return None
-        return f"packed at {about.size[0]}x{about.size[1]}, quality {about.quality}"
+        return f"packed at {pack.size[0]}x{pack.size[1]}, quality {pack.quality}"
 
     def reader(self, size: tuple[int, int], scaled: bool = False) -> Reader:
         """Reads at (width, height) `size`; `scaled`: see `JpegReader`."""
@@ -79,11 +80,36 @@ class Source:
 
     def __str__(self) -> str:
         if self.kind == PACKED:
-            about = open_pack(self.pack).about
-            how = f"resized, quality {about.quality}" if about.size else "as they were"
-            return f"{self.modality} from the pack {self.pack} ({about.videos} videos, {how})"
+            pack = open_pack(self.pack).metadata
+            how = f"resized, quality {pack.quality}" if pack.size else "as they were"
+            return f"{self.modality} from the pack {self.pack} ({pack.videos} videos, {how})"
         what = "frame folders" if self.kind == FOLDERS else "video files"
         return f"{self.modality} from the {what} in {self.root}"
+
+
+@dataclass(frozen=True)
+class Split:
+    """One modality of one split of a dataset, checked against the disk.
+
+    Attributes:
+        train, val: the records; `train` is empty where only the test's list was asked for.
+        class_names: one for each label.
+        frames: folder of the frame folders, packs or videos.
+        names: file names of the images in frame folders.
+        source: which of these the images come from.
+        may_flip: whether a video's mirror image is one of the same class.
+    """
+
+    dataset: str
+    number: int
+    modality: str
+    train: list[VideoRecord]
+    val: list[VideoRecord]
+    class_names: list[str]
+    frames: Path
+    names: FrameNames
+    source: Source
+    may_flip: bool
 
 
 def choose_source(
@@ -100,6 +126,7 @@ def choose_source(
     then, for RGB, video files, by whether the first record is there. What is not there at all is
     taken for frame folders, whose check says what is missing.
     """
+    # what is there
     packs = [root / pack_name(modality, s) for s in ([size] if size else []) + [None]]
     pack = next((path for path in packs if path.exists()), None)
     there = {
@@ -107,7 +134,8 @@ def choose_source(
         FOLDERS: (root / first.folder).is_dir(),
         VIDEOS: modality == "rgb" and find_video(root, first.folder) is not None,
     }
-    kind = asked or next((kind for kind in SOURCES if there[kind]), FOLDERS)
+    # which of it
+    kind = asked or next((kind for kind in SOURCE_KINDS if there[kind]), FOLDERS)
     if kind == PACKED and pack is None:
         others = ", ".join(path.name for path in sorted(root.glob(f"{modality}_*{SUFFIX}")))
         raise DataError(

@@ -1,8 +1,8 @@
 """Packs: the JPEG bytes of a dataset's images in one indexed, memory-mapped file (LMDB).
 
 A pack is `<modality>_<width>x<height>.lmdb`, or `<modality>_original.lmdb` where nothing was
-resized. It holds an entry a video, all its images behind each other, and an `About`. It is read
-without locks, without copies, and by any number of processes.
+resized. It holds an entry a video, all its images one after the other, and a `PackMetadata`. It is
+read without locks, without copies, and by any number of processes.
 """
 
 import json
@@ -19,15 +19,15 @@ from datasets.lists import DataError, VideoRecord
 from datasets.sources.reader import JpegReader
 
 SUFFIX = ".lmdb"
-FORMAT = 1
+PACK_FORMAT = 1
 # No folder name begins with a zero byte.
-ABOUT_KEY, INDEX_KEY = b"\0about", b"\0index"
+METADATA_KEY, INDEX_KEY = b"\0about", b"\0index"
 MAX_KEY = 511  # LMDB's
 
 
 @dataclass(frozen=True)
-class About:
-    """What a pack says about itself; JSON.
+class PackMetadata:
+    """What a pack says of itself; JSON.
 
     Attributes:
         modality: "rgb" or "flow".
@@ -48,10 +48,10 @@ class About:
     images: int = 0
     size_bytes: int = 0
     contents: str = ""
-    format: int = FORMAT
+    format: int = PACK_FORMAT
     extra: dict = field(default_factory=dict)
 
-    def begun(self) -> "About":
+    def begun(self) -> "PackMetadata":
         """The part that was known before the first video."""
         return replace(self, videos=0, images=0, size_bytes=0, contents="")
 
@@ -116,7 +116,7 @@ class Pack:
             )
         except (lmdb.Error, OSError) as error:
             raise DataError(f"{path} is no pack, or damaged ({error}); pack again") from None
-        # Reading behind the end of a memory-mapped file would kill the process.
+        # Reading beyond the end of a memory-mapped file would kill the process.
         pages = self.environment.info()["last_pgno"] + 1
         needed, there = pages * self.environment.stat()["psize"], path.stat().st_size
         if there < needed:
@@ -124,23 +124,23 @@ class Pack:
                 f"{path} is cut off: {there} of {needed} bytes; copy it again, or pack again"
             )
         self.transaction = self.environment.begin(buffers=True)  # one for good: nobody writes
-        self.about = self._read_about()
+        self.metadata = self._read_metadata()
         index = json.loads(bytes(self.transaction.get(INDEX_KEY)))
         self.index = {folder: Entry(*entry) for folder, entry in index.items()}
 
-    def _read_about(self) -> About:
-        content = self.transaction.get(ABOUT_KEY)
+    def _read_metadata(self) -> PackMetadata:
+        content = self.transaction.get(METADATA_KEY)
         if content is None:
             raise DataError(f"{self.path} is an LMDB file, but no pack of frames")
         try:
-            about = About(**json.loads(bytes(content)))
+            metadata = PackMetadata(**json.loads(bytes(content)))
         except (TypeError, ValueError):
-            about = None
-        if about is None or about.format != FORMAT:
+            metadata = None
+        if metadata is None or metadata.format != PACK_FORMAT:
             raise DataError(f"{self.path} was packed by another version; pack again")
-        if not about.contents:
+        if not metadata.contents:
             raise DataError(f"{self.path} is not finished; run scripts/data/pack_frames.py again")
-        return about
+        return metadata
 
     def entry(self, folder: str) -> memoryview | None:
         """A video's entry, not copied."""
@@ -206,11 +206,11 @@ def check_packed(record: VideoRecord, pack: Pack) -> VideoRecord:
     entry = pack.index.get(record.folder)
     if entry is None:
         raise DataError(f"{record.line}: '{record.folder}' is not in {pack.path}; pack it again")
-    for count in (record.count, record.count - (pack.about.modality == "flow")):
+    for count in (record.count, record.count - (pack.metadata.modality == "flow")):
         if 1 <= count <= entry.count:
             return replace(record, count=count)
     raise DataError(
-        f"{record.line}: '{record.folder}' should have {record.count} {pack.about.modality} "
+        f"{record.line}: '{record.folder}' should have {record.count} {pack.metadata.modality} "
         f"images, but {pack.path} has {entry.count}; correct the list or pack again"
     )
 

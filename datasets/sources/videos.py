@@ -1,5 +1,9 @@
-"""Reading clips straight from video files: seek, decode to the last frame wanted, resize."""
+"""Video files as a source, through PyAV (FFmpeg's decoders): all frames, or those of a clip.
 
+A clip is read by seeking to the key frame before it and decoding to its last frame.
+"""
+
+import logging
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -10,9 +14,14 @@ import numpy as np
 
 from datasets.lists import DataError, VideoRecord
 from datasets.sources.reader import Reader
-from datasets.videos import VIDEO_SUFFIXES, upright
 
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
+)
 PREPARED = (340, 256)  # the size that frames are extracted at, see prepare_videos.py
+# A broken video is reported with its reason; the decoders' own lines would only drown it.
+av.logging.set_level(av.logging.PANIC)
+logging.getLogger("libav").setLevel(logging.CRITICAL)
 
 
 class VideoReader(Reader):
@@ -22,7 +31,7 @@ class VideoReader(Reader):
     folder do: what differs is the loss of the JPEG file in between.
 
     Args:
-        root: folder of the videos: a record's folder with a suffix like .mp4 behind it.
+        root: folder of the videos: a record's folder with a suffix like .mp4.
         size: see `Reader`.
         prepared: (width, height) that frames would have been extracted at.
     """
@@ -79,15 +88,30 @@ def decode_numbers(path: Path, numbers: list[int], count: int) -> Iterator[np.nd
             done += 1
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or type(error).__name__
-        raise DataError(
-            f"decoding {path} failed behind frame {_last(numbers, done)}: {reason}"
-        ) from None
+        last = numbers[done - 1] if done else numbers[0] - 1
+        raise DataError(f"decoding {path} failed after frame {last}: {reason}") from None
     if done < len(numbers):
         raise DataError(f"{path} ends before frame {numbers[done]}; correct the list's count")
 
 
-def _last(numbers: list[int], done: int) -> int:
-    return numbers[done - 1] if done else numbers[0] - 1
+def read_frames(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Every frame of a video, uint8 (H, W, 3) in BGR order, stretched to `size` (width, height).
+
+    Raises DataError, with the number of frames decoded so far, if the file cannot be opened,
+    holds no video, breaks off, or decodes to nothing.
+    """
+    done = 0
+    try:
+        with av.open(str(path)) as container:
+            for frame in container.decode(_video_stream(container)):
+                picture = _picture(frame, "bgr24")
+                yield cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+                done += 1
+    except (av.FFmpegError, OSError) as error:
+        reason = error.strerror or type(error).__name__
+        raise DataError(f"decoding failed after frame {done}: {reason}") from None
+    if done == 0:
+        raise DataError("the video has no frames")
 
 
 class _Untrusted(Exception):
@@ -156,5 +180,8 @@ def _decode_seeking(
             yield _picture(frame)
 
 
-def _picture(frame: av.VideoFrame) -> np.ndarray:
-    return upright(frame.to_ndarray(format="rgb24"), frame.rotation)
+def _picture(frame: av.VideoFrame, order: str = "rgb24") -> np.ndarray:
+    """The picture as players show it; the file's rotation is in degrees counter-clockwise."""
+    image = frame.to_ndarray(format=order)
+    turns = frame.rotation // 90
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

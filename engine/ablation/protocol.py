@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import GroupKFold
 
+from datasets.files import write_lines
 from datasets.grouping import group_of
-from datasets.lists import write_lines
 from engine import UsageError
 from engine.ablation.heads import Setting
 from models import NETWORKS, ArchSpec

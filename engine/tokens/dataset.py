@@ -13,8 +13,9 @@ from torch.utils.data import Dataset
 from datasets import DataError, Split
 from datasets.clips import IGNORED
 from datasets.fingerprint import fingerprint
+from datasets.samplers import Padding
 from datasets.sources.choose import FOLDERS, Source
-from datasets.sources.frames import FrameNames
+from datasets.sources.folders import FrameNames
 from engine.config import DataConfig
 from engine.data import SUBSETS, data_folder, lists_folder, open_split, warn_of_other_data
 from engine.files import DEFAULT_CACHE, ROOT, CheckpointError, resolve
@@ -38,7 +39,7 @@ class TokenDataset(Dataset):
     """One view of each video: item i is (tokens, label), float16 (1, ...) and an int.
 
     In training it is a function of (seed, epoch, i): every view once, in an order of their own
-    for each video, then anew. Otherwise it is the first. Item ~i has the label IGNORED instead.
+    for each video, then anew. Otherwise it is the first. The label of `Padding` is IGNORED.
     """
 
     def __init__(self, subset: CachedSubset, training: bool, seed: int = 0):
@@ -53,8 +54,8 @@ class TokenDataset(Dataset):
         return len(self.subset.records)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        if index < 0:
-            return self[~index][0], IGNORED
+        if isinstance(index, Padding):
+            return self[int(index)][0], IGNORED
         views = self.subset.tokens[index]
         view = self._choose(index, len(views)) if self.training else 0
         return torch.from_numpy(np.array(views[view : view + 1])), int(self.subset.labels[index])

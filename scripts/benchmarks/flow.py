@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from datasets.files import write_lines
 from datasets.flow.engines import FLOW_ENGINES, FlowEngine, create_flow
-from datasets.lists import DataError, write_lines
+from datasets.lists import DataError
 from engine import UsageError
 from engine.distributed import choose_device
 from engine.flag_types import positive

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from datasets.lists import DataError
-from datasets.videos import read_frames
+from datasets.sources.videos import read_frames
 
 WIDTH, HEIGHT = 340, 256
 MARGIN = 32  # pixels of texture around the frame, from which what moves in comes

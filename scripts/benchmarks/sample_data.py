@@ -10,8 +10,8 @@ import numpy as np
 from datasets.lists import DataError
 from datasets.prepare.extract import save_jpeg
 from datasets.prepare.pack import Packing, pack
-from datasets.sources.frames import FrameNames
-from datasets.videos import read_frames
+from datasets.sources.folders import FrameNames
+from datasets.sources.videos import read_frames
 
 NAMES = FrameNames()
 WIDTH, HEIGHT, QUALITY = 340, 256, 95

@@ -4,7 +4,8 @@
     python scripts/data/make_lists.py ucf101 ucfTrainTestlist --frames DIR
 
 Writes train and test lists of every split and both modalities, with counts taken from disk, and
-classes.txt; prints what is missing. A video without frames is left out and the exit code is 1.
+classes.txt; prints what is missing and, for HMDB51, whether each list is the published one.
+A video without frames is left out and the exit code is 1.
 """
 
 import argparse
@@ -13,35 +14,39 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+from tabulate import tabulate
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from datasets import DATASETS
-from datasets.lists import DataError, write_lines, write_list
-from datasets.sources.frames import FrameNames, count_images
-from engine.cli import run
-from engine.files import resolve
+from datasets.files import write_lines
+from datasets.lists import DataError, VideoRecord
+from datasets.prepare.jobs import write_list
+from datasets.sources.folders import MODALITIES, FrameNames, count_images
+from datasets.specs import compare_with_published, find_spec
+from engine.cli import data_places, run
+from engine.flag_types import path
 
-HMDB51_PARTS = {"0": None, "1": "train", "2": "val"}
-Splits = dict[tuple[int, str], list[tuple[str, str]]]  # (split, part) -> (video, class)
+HMDB51_SUBSETS = {"0": None, "1": "train", "2": "val"}
+Splits = dict[tuple[int, str], list[tuple[str, str]]]  # (split, subset) -> (video, class)
 
 
 def read_hmdb51(folder: Path) -> tuple[Splits, list[str]]:
     """`<class>_test_split<k>.txt`, lines `video.avi 0|1|2` -> splits and class names."""
     splits: Splits = defaultdict(list)
     classes = set()
-    for path in sorted(folder.glob("*_test_split*.txt")):
-        match = re.fullmatch(r"(.+)_test_split(\d+)\.txt", path.name)
+    for file in sorted(folder.glob("*_test_split*.txt")):
+        match = re.fullmatch(r"(.+)_test_split(\d+)\.txt", file.name)
         if match is None:
             continue
         class_name, split = match[1], int(match[2])
         classes.add(class_name)
-        for number, line in _lines(path):
+        for number, line in _lines(file):
             video, _, mark = line.rpartition(" ")
-            if mark not in HMDB51_PARTS or not video:
-                raise DataError(f"{path}:{number}: expected 'video.avi 0|1|2', got '{line}'")
-            part = HMDB51_PARTS[mark]
-            if part is not None:
-                splits[split, part].append((Path(video.strip()).stem, class_name))
+            if mark not in HMDB51_SUBSETS or not video:
+                raise DataError(f"{file}:{number}: expected 'video.avi 0|1|2', got '{line}'")
+            subset = HMDB51_SUBSETS[mark]
+            if subset is not None:
+                splits[split, subset].append((Path(video.strip()).stem, class_name))
     if not splits:
         raise DataError(f"no files <class>_test_split<k>.txt in {folder}")
     return splits, sorted(classes)
@@ -58,11 +63,11 @@ def read_ucf101(folder: Path) -> tuple[Splits, list[str]]:
     if sorted(names) != list(range(1, len(names) + 1)):
         raise DataError(f"{folder / 'classInd.txt'}: the indices must run from 1 to {len(names)}")
     splits: Splits = {}
-    for name, part in (("trainlist", "train"), ("testlist", "val")):
-        for path in sorted(folder.glob(f"{name}0*.txt")):
-            split = int(path.stem.removeprefix(name))
-            splits[split, part] = [
-                _ucf101_video(line, names, f"{path}:{number}") for number, line in _lines(path)
+    for name, subset in (("trainlist", "train"), ("testlist", "val")):
+        for file in sorted(folder.glob(f"{name}0*.txt")):
+            split = int(file.stem.removeprefix(name))
+            splits[split, subset] = [
+                _ucf101_video(line, names, f"{file}:{number}") for number, line in _lines(file)
             ]
     if not splits:
         raise DataError(f"no files trainlist0<k>.txt and testlist0<k>.txt in {folder}")
@@ -79,11 +84,11 @@ def _ucf101_video(line: str, names: dict[int, str], where: str) -> tuple[str, st
     return Path(match[2]).stem, match[1]
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
+def _lines(file: Path) -> list[tuple[int, str]]:
     """The numbered lines that are not blank."""
-    if not path.is_file():
-        raise DataError(f"no file {path}")
-    text = path.read_text(encoding="utf-8")
+    if not file.is_file():
+        raise DataError(f"no file {file}")
+    text = file.read_text(encoding="utf-8")
     return [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
@@ -112,32 +117,36 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("dataset", choices=READERS)
-    parser.add_argument("splits", type=Path, help="folder of the official split files")
-    parser.add_argument("--frames", type=Path, help="default: datasets/<dataset>_frames")
-    parser.add_argument("--settings", type=Path, help="default: datasets/settings")
+    parser.add_argument("splits", type=path, help="folder of the official split files")
+    parser.add_argument("--frames", type=path, help="default: datasets/<dataset>_frames")
+    parser.add_argument("--settings", type=path, help="default: datasets/settings")
     args = parser.parse_args(argv)
-    frames = resolve(args.frames, f"datasets/{args.dataset}_frames")
-    settings = resolve(args.settings, "datasets/settings") / args.dataset
+    # which videos
+    frames, settings = data_places(args)
     if not frames.is_dir():
         raise DataError(f"no frames: there is no folder {frames}; give --frames")
-    splits, classes = READERS[args.dataset](resolve(args.splits, ""))
-    names = DATASETS[args.dataset].names
+    splits, classes = READERS[args.dataset](args.splits)
+    spec = find_spec(args.dataset)
     videos = sorted({video for listed in splits.values() for video in listed})
     folders = {video: find_folder(frames, *video) for video in videos}
-    counts = {video: count_video(frames, folders[video], names) for video in videos}
-    for (split, part), listed in sorted(splits.items()):
-        for modality in ("rgb", "flow"):
-            rows = [
-                (folders[video], counts[video][modality], classes.index(video[1]))
-                for video in listed
-                if counts[video][modality]
+    counts = {video: count_video(frames, folders[video], spec.names) for video in videos}
+    # lists
+    for (split, subset), listed in sorted(splits.items()):
+        for modality in MODALITIES:
+            file = settings / args.dataset / f"{subset}_{modality}_split{split}.txt"
+            records = [
+                VideoRecord(folders[v], counts[v][modality], classes.index(v[1]), file.name)
+                for v in listed
+                if counts[v][modality]
             ]
-            path = settings / f"{part}_{modality}_split{split}.txt"
-            if rows:
-                write_list(path, rows)
-            print(f"{path.name}: {len(rows)} of {len(listed)} videos")
-    write_lines(settings / "classes.txt", classes)
-    print(f"{len(classes)} classes; lists in {settings}")
+            if records:
+                write_list(file, [(r.folder, r.count, r.label) for r in records])
+            print(f"{file.name}: {len(records)} of {len(listed)} videos")
+            compared = compare_with_published(spec, split, subset, records)
+            if compared:
+                print(f"  {compared[1]}")
+    write_lines(settings / args.dataset / "classes.txt", classes)
+    print(f"{len(classes)} classes; lists in {settings / args.dataset}")
     return report_missing(videos, folders, counts)
 
 
@@ -152,9 +161,7 @@ def report_missing(videos: list, folders: dict, counts: dict) -> int:
     if not missing:
         return 0
     print(f"\nmissing: {len(missing)} of {len(videos)} videos")
-    widths = [max(len(row[column]) for row in missing) for column in (0, 1)]
-    for class_name, video, what in missing:
-        print(f"  {class_name:<{widths[0]}}  {video:<{widths[1]}}  {what}")
+    print(tabulate(missing, tablefmt="plain", disable_numparse=True))
     return 1
 
 

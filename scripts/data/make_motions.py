@@ -5,30 +5,30 @@
 A textured patch moves over a textured background, between distractors that hold still, while
 the camera shakes. Left-to-right and right-to-left, grow and shrink, turn_cw and turn_ccw are
 each other's time reversal. up_then_down and down_then_up hold the same events in the other
-order: the pause between them, and the stills before and behind, are longer than the backbone's
+order: the pause between them, and the stills before and after, are longer than the backbone's
 view of time, so only a head that models time can tell the two apart.
 """
 
 import argparse
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
+from tqdm.contrib.concurrent import process_map
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from datasets.lists import write_lines, write_list
-from datasets.prepare.extract import Preparation, extract, start_preparation
-from engine.cli import run
-from engine.files import resolve
+from datasets.preparation import Preparation, start_preparation
+from datasets.prepare.collect import Video
+from datasets.prepare.extract import extract
+from datasets.prepare.jobs import write_lists
+from engine.cli import data_places, data_script_parser, run
 from engine.flag_types import positive
 
-CLASSES = (
+MOTION_CLASSES = (
     "left_to_right",
     "right_to_left",
     "grow",
@@ -38,7 +38,7 @@ CLASSES = (
     "up_then_down",
     "down_then_up",
 )
-WIDTH, HEIGHT = 170, 128
+SCENE_W, SCENE_H = 170, 128
 # Displacements between the 16 frames that a clip shows: still, move, pause, move, still. In a
 # video that goes there and back, both places are shown for six frames: only the order of the
 # moves tells which came first, neither their sum nor where the patch is most of the time.
@@ -58,7 +58,7 @@ class Pose:
 
 def trajectory(label: int, count: int, rng: np.random.Generator) -> list[Pose]:
     """The poses of a class over `count` frames; where, how far and how fast is random."""
-    x, y = rng.uniform(65, WIDTH - 65), rng.uniform(56, HEIGHT - 56)
+    x, y = rng.uniform(65, SCENE_W - 65), rng.uniform(56, SCENE_H - 56)
     scale, angle = rng.uniform(0.85, 1.15), rng.uniform(0, 360)
     sign = 1 if label % 2 == 0 else -1
     kind = label // 2
@@ -114,9 +114,9 @@ def render(label: int, seed: tuple[int, ...]) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     count = int(rng.integers(MIN_FRAMES, MAX_FRAMES, endpoint=True))
     margin = 6
-    scene = texture(HEIGHT + 2 * margin, WIDTH + 2 * margin, 16, 14, rng)
+    scene = texture(SCENE_H + 2 * margin, SCENE_W + 2 * margin, 16, 14, rng)
     for _ in range(3):
-        place = Pose(rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT), rng.uniform(0.3, 0.6))
+        place = Pose(rng.uniform(0, SCENE_W), rng.uniform(0, SCENE_H), rng.uniform(0.3, 0.6))
         scene = paste(scene, texture(64, 64, 8, 25, rng), place)
     patch = texture(72, 72, 10, 60, rng)
     shake = np.clip(np.cumsum(rng.normal(0, 0.4, (count, 2)), axis=0), -margin, margin)
@@ -124,57 +124,44 @@ def render(label: int, seed: tuple[int, ...]) -> list[np.ndarray]:
     for pose, (dx, dy) in zip(trajectory(label, count, rng), shake, strict=True):
         full = paste(scene, patch, Pose(pose.x + margin, pose.y + margin, pose.scale, pose.angle))
         matrix = np.float32([[1, 0, dx - margin], [0, 1, dy - margin]])
-        frame = cv2.warpAffine(full, matrix, (WIDTH, HEIGHT)).astype(np.float32)
+        frame = cv2.warpAffine(full, matrix, (SCENE_W, SCENE_H)).astype(np.float32)
         frames.append(np.clip(frame + rng.normal(0, 3, frame.shape), 0, 255).astype(np.uint8))
     return frames
 
 
-def make_video(job: tuple) -> tuple[str, int, int]:
-    """Renders and extracts one video; returns (folder, frames, label)."""
-    part, label, number, seed, frames_dir, preparation = job
-    folder = f"{CLASSES[label]}/{part}_{number:03d}"
-    pictures = render(label, (seed, ("train", "val").index(part), label, number))
-    return folder, extract(pictures, frames_dir, folder, preparation), label
+def make_video(video: Video, seed: int, frames: Path, preparation: Preparation) -> None:
+    """Renders and extracts one video."""
+    label, name = MOTION_CLASSES.index(video.class_name), Path(video.path).name
+    place = ("train", "val").index(video.subset), label, int(name.rpartition("_")[2])
+    extract(render(label, (seed, *place)), frames, video.folder, preparation)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--dataset", default="motions", help="name to make it under")
-    parser.add_argument("--frames", type=Path, help="default: datasets/<dataset>_frames")
-    parser.add_argument("--settings", type=Path, help="default: datasets/settings")
-    parser.add_argument("--train", type=positive, default=40, help="training videos a class")
-    parser.add_argument("--val", type=positive, default=12, help="test videos a class")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-j", "--workers", type=positive, default=2)
+    parser = data_script_parser(__doc__, "motions")
+    add = parser.add_argument
+    add("--train", type=positive, default=40, help="training videos a class (%(default)s)")
+    add("--val", type=positive, default=12, help="test videos a class (%(default)s)")
+    add("--seed", type=int, default=0, help="(%(default)s)")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    frames = resolve(args.frames, f"datasets/{args.dataset}_frames")
-    settings = resolve(args.settings, "datasets/settings") / args.dataset
-    preparation = Preparation(width=WIDTH, height=HEIGHT, flow="dis", bound=20.0)
+    frames, settings = data_places(args)
+    preparation = Preparation(width=SCENE_W, height=SCENE_H, flow="dis", bound=20.0)
     start_preparation(frames, preparation)
-    sizes = {"train": args.train, "val": args.val}
-    jobs = [
-        (part, label, number, args.seed, frames, preparation)
-        for part, size in sizes.items()
+    videos = [
+        Video(f"{class_name}/{subset}_{number:03d}", class_name, subset)
+        for subset, size in (("train", args.train), ("val", args.val))
         for number in range(size)
-        for label in range(len(CLASSES))
+        for class_name in MOTION_CLASSES
     ]
-    with ProcessPoolExecutor(args.workers) as pool:
-        done = list(
-            tqdm(pool.map(make_video, jobs), "motions", len(jobs), unit="video", disable=None)
-        )
-    for part in sizes:
-        rows = [row for job, row in zip(jobs, done, strict=True) if job[0] == part]
-        write_list(settings / f"{part}_rgb_split1.txt", rows)
-        flow_rows = [(folder, count - 1, label) for folder, count, label in rows]
-        write_list(settings / f"{part}_flow_split1.txt", flow_rows)
-    write_lines(settings / "classes.txt", CLASSES)
-    print(f"{len(done)} videos of {len(CLASSES)} classes: frames in {frames}, lists in {settings}")
+    make = partial(make_video, seed=args.seed, frames=frames, preparation=preparation)
+    bar = {"desc": "motions", "unit": "video", "disable": None}
+    process_map(make, videos, max_workers=args.workers, chunksize=1, **bar)
+    subsets = {video.path: video.subset for video in videos}
+    write_lists(settings / args.dataset, 1, videos, subsets, MOTION_CLASSES, frames, preparation)
+    print(f"{len(videos)} videos: frames in {frames}, lists in {settings / args.dataset}")
     return 0
 
 

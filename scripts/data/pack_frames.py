@@ -7,11 +7,10 @@
 Images of that size keep their very bytes, and clips from the pack are the folders' to the bit.
 Others are resized as the loader resizes them and encoded again at --quality; --size original
 keeps all as they are. The pack lies beside the frame folders, and training and tests find it
-there by themselves. Stopped or killed, it goes on where it was when it is run again.
+there by themselves. Stopped or killed, it resumes when it is run again.
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -21,64 +20,41 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from datasets import DATASETS, DataError, DatasetSpec
-from datasets.prepare.pack import Packing, find_folders, pack
+from datasets.lists import DataError
+from datasets.prepare.pack import Packing, pack
+from datasets.sources.folders import MODALITIES, find_frame_folders
 from datasets.sources.packed import damaged_videos, pack_name
-from engine.cli import run
-from engine.files import resolve
-from engine.flag_types import positive
-
-MODALITIES = ("rgb", "flow")
-
-
-def image_size(text: str) -> tuple[int, int] | None:
-    """argparse type: WIDTHxHEIGHT, or "original" (None)."""
-    if text == "original":
-        return None
-    match = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"must be like 170x128, or original, not {text}")
-    return int(match[1]), int(match[2])
-
-
-def jpeg_quality(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"must be 1..100, not {text}")
-    return value
+from datasets.specs import find_spec
+from engine.cli import data_places, data_script_parser, run
+from engine.flag_types import image_size, jpeg_quality, path
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = data_script_parser(__doc__)
     add = parser.add_argument
-    add("--dataset", "-d", required=True, help="name of the dataset")
-    add("--frames", type=Path, help="frame folders (datasets/<dataset>_frames)")
-    add("--to", type=Path, metavar="DIR", help="where packs go (the frames folder)")
+    add("--to", type=path, metavar="DIR", help="where packs go (the frames folder)")
     add("--modality", choices=MODALITIES, help="(both, those that are there)")
     add("--size", type=image_size, default=(170, 128), help="WxH or original (170x128)")
     add("--quality", type=jpeg_quality, default=95, help="of resized images (%(default)s)")
     add("--leave-out-bad", action="store_true", help="finish without videos that are unreadable")
     add("--verify", action="store_true", help="only read finished packs back and compare checksums")
-    add("-j", "--workers", type=positive, default=2, help="threads (%(default)s)")
     return parser.parse_args(argv)
 
 
 def pack_modality(packing: Packing, args: argparse.Namespace, report: Callable[[str], None]) -> int:
     """Packs one modality; returns the exit code."""
-    about, failures = pack(packing, args.workers, args.leave_out_bad, _bar(packing.modality))
+    metadata, failures = pack(packing, args.workers, args.leave_out_bad, _bar(packing.modality))
     for folder, reason in failures.items():
         report(f"not packed: {folder}: {reason}")
-    if about is None:
+    if metadata is None:
         report(
-            f"{len(failures)} videos cannot be packed, the others are: mend them and run this "
+            f"{len(failures)} videos cannot be packed, the others are: fix them and run this "
             "again, or finish without them by --leave-out-bad"
         )
         return 1
     report(
-        f"{packing.path}: {about.videos} videos, {about.images} images, "
-        f"{about.size_bytes / 1e6:.1f} MB, read back and whole"
+        f"{packing.path}: {metadata.videos} videos, {metadata.images} images, "
+        f"{metadata.size_bytes / 1e6:.1f} MB, read back and whole"
     )
     return 1 if failures else 0
 
@@ -98,17 +74,16 @@ def _bar(title: str) -> Callable[[list], Iterable]:
 
 def main(argv: list[str] | None = None, report: Callable[[str], None] = print) -> int:
     args = parse_args(argv)
-    frames = resolve(args.frames, f"datasets/{args.dataset}_frames")
-    target = args.to.expanduser().resolve() if args.to else frames
-    names = DATASETS.get(args.dataset, DatasetSpec()).names
-    asked = [args.modality] if args.modality else MODALITIES
+    frames, _ = data_places(args)
+    target = args.to.resolve() if args.to else frames
+    names = find_spec(args.dataset).names
     codes = []
-    for modality in asked:
+    for modality in [args.modality] if args.modality else MODALITIES:
         if args.verify:
             path = target / pack_name(modality, args.size)
             if path.exists():
                 codes.append(verify(path, report))
-        elif args.modality or find_folders(frames, names, modality):
+        elif args.modality or find_frame_folders(frames, names, [modality]):
             packing = Packing(frames, names, modality, args.size, args.quality, target)
             codes.append(pack_modality(packing, args, report))
     if not codes:

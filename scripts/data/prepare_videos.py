@@ -17,134 +17,128 @@ shards, on as many machines, then the same command without --shard, which writes
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from datasets import DATASETS, DatasetSpec
 from datasets.flow.engines import FLOW_ENGINES, create_flow, flow_spec
-from datasets.prepare.collect import Shard, Video, check_videos, find_videos, read_csv
-from datasets.prepare.extract import (
-    Preparation,
-    clean_up,
-    describe,
-    start_adding_flow,
-    start_preparation,
-)
-from datasets.prepare.jobs import (
-    add_flow_to_all,
-    find_frame_folders,
-    merge_class_names,
-    my_share,
-    prepare_all,
-    write_flow_lists,
-    write_lists,
-)
-from datasets.splitting import split_at_random, split_by_pattern
+from datasets.preparation import Preparation
+from datasets.prepare import collect, jobs
+from datasets.specs import find_spec
 from engine import UsageError
-from engine.cli import run
+from engine.cli import data_places, data_script_parser, run
 from engine.distributed import choose_device
-from engine.files import resolve
-from engine.flag_types import positive, regex, shard
+from engine.flag_types import jpeg_quality, number, path, positive, regex, shard
 
 Report = Callable[[str], None]
 
 
-def choose_split(args: argparse.Namespace, videos: list[Video]) -> dict[str, str | None]:
-    """Video path -> part, as the arguments say."""
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = data_script_parser(__doc__)
+    add = parser.add_argument
+    add("videos", type=path, nargs="?", metavar="VIDEOS", help="folder of the videos")
+    add("--csv", type=path, help="lists the videos, instead of class folders")
+    add("--flow-only", action="store_true", help="add flow to existing frames")
+    add("--shard", type=shard, metavar="i/n", help="do the i-th of n shares")
+    add("--device", help="of tvl1-torch and raft; default: cuda if there is one")
+    images = parser.add_argument_group("images (recorded in preparation.json)").add_argument
+    images("--flow", choices=[*FLOW_ENGINES, "none"], default="dis", help="(%(default)s)")
+    bound = number(float, 0, 1000, above=True)
+    images("--bound", type=bound, default=20.0, help="pixels that become 255 (%(default)s)")
+    images("--quality", type=jpeg_quality, default=95, help="of the JPEGs, 1-100 (%(default)s)")
+    images("--width", type=positive, help="(340)")
+    images("--height", type=positive, help="(256)")
+    split = parser.add_argument_group("split: by patterns, by the csv, or at random").add_argument
+    split("-s", "--split", type=positive, default=1, help="number to store it under (%(default)s)")
+    split("--train", metavar="PATTERN", help="shell pattern on the file name")
+    split("--val", metavar="PATTERN", help="shell pattern on the file name")
+    val_share = number(float, 0, 0.95, above=True)
+    split("--val-share", type=val_share, default=0.3, help="of the videos (%(default)s)")
+    split("--group", type=regex, metavar="REGEX", help="videos that match alike stay together")
+    split("--seed", type=int, default=0, help="of the random split (%(default)s)")
+    split("--no-lists", action="store_true", help="only extract; make_lists.py writes the lists")
+    return parser.parse_args(argv)
+
+
+def choose_split(args: argparse.Namespace, videos: list[collect.Video]) -> dict[str, str | None]:
+    """Video path -> subset, as the arguments say."""
     paths = [video.path for video in videos]
-    if any(video.part for video in videos):
-        return {video.path: video.part for video in videos}
+    if any(video.subset for video in videos):
+        return {video.path: video.subset for video in videos}
     if args.train or args.val:
         if not (args.train and args.val):
             raise UsageError("--train and --val go together")
-        return split_by_pattern(paths, args.train, args.val)
-    return split_at_random(paths, args.val_share, args.group, args.seed)
+        return collect.split_by_pattern(paths, args.train, args.val)
+    return collect.split_at_random(paths, args.val_share, args.group, args.seed)
 
 
-def warn_of_missing_classes(
-    videos: list[Video], parts: dict[str, str | None], report: Report
-) -> None:
-    """A class that only trains or only tests is most often a mistake in the split."""
-    for part in ("train", "val"):
-        there = {video.class_name for video in videos if parts[video.path] == part}
-        missing = sorted({video.class_name for video in videos} - there)
-        if missing:
-            report(f"warning: no video for {part} of the classes {', '.join(missing)}")
-
-
-def prepare_engine(args: argparse.Namespace) -> str:
-    """Raises before any work for an engine that lacks something; returns its device."""
+def choose_workers(args: argparse.Namespace) -> jobs.Workers:
+    """Who computes; raises before any work for an engine that lacks something."""
     uses_device = args.flow != "none" and flow_spec(args.flow).uses_device
     if args.device and not uses_device:
         raise UsageError(f"--device is for the engines in PyTorch; --flow {args.flow} has none")
-    if not uses_device:
-        return "cpu"
-    create_flow(args.flow)  # fetches its weights once, not in every process
-    return str(choose_device(args.device))
+    if uses_device:
+        create_flow(args.flow)  # fetches its weights once, not in every process
+    device = str(choose_device(args.device)) if uses_device else "cpu"
+    return jobs.Workers(args.workers, device, args.shard)
 
 
 def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Report) -> int:
     """VIDEOS -> frames, flow and lists; returns the exit code."""
-    root = args.videos.expanduser().resolve()
-    videos = read_csv(args.csv) if args.csv else find_videos(root)
-    check_videos(root, videos)
-    parts = {} if args.no_lists else choose_split(args, videos)
+    # which videos, which split
+    root = args.videos.resolve()
+    videos = collect.read_csv(args.csv) if args.csv else collect.find_videos(root)
+    collect.check_videos(root, videos)
+    subsets: dict[str, str | None] = {}
+    class_names: list[str] = []
+    if not args.no_lists:
+        subsets = choose_split(args, videos)
+        # Labels follow from all videos: they stay when a broken one is fixed.
+        class_names = collect.merge_class_names(settings / "classes.txt", videos)
+        for line in [] if args.shard else collect.missing_classes(videos, subsets):
+            report(f"warning: {line}")
+    # frames and flow
+    workers = choose_workers(args)
     size = args.width or Preparation.width, args.height or Preparation.height
     preparation = Preparation(*size, args.quality, args.flow, args.bound)
-    # Labels follow from all videos: they stay when a broken one is mended.
-    class_names = [] if args.no_lists else merge_class_names(settings / "classes.txt", videos)
-    if not (args.shard or args.no_lists):
-        warn_of_missing_classes(videos, parts, report)
-    device = prepare_engine(args)
-    start_preparation(frames, preparation)
-    mine = my_share(videos, args.shard) if args.shard else videos
-    failures = prepare_all(root, mine, frames, preparation, args.workers, device)
+    outcome = jobs.prepare_videos(root, videos, frames, preparation, workers)
     if args.shard:
-        report_shard(args.shard, len(mine), len(videos), failures, frames, preparation, report)
-        return 1 if failures else 0
-    clean_up(frames)
-    usable = [video for video in videos if video.path not in failures]
-    numbers = Counter(parts.get(video.path) for video in usable)
-    done = f"{len(usable)} videos in {frames} ({describe(preparation)})"
+        return report_shard(args, outcome, frames, report)
+    # lists
+    usable = [video for video in videos if video.path not in outcome.failures]
+    done = f"{len(usable)} videos in {frames} ({preparation})"
     try:
-        if args.no_lists:
-            report(done)
-            return 1 if failures else 0
-        write_lists(settings, args.split, usable, parts, class_names, frames, preparation)
-        report(
-            f"{done}; split {args.split}: "
-            f"{numbers['train']} for training, {numbers['val']} for testing, lists in {settings}"
-        )
+        if not args.no_lists:
+            jobs.write_lists(
+                settings, args.split, usable, subsets, class_names, frames, preparation
+            )
+            listed = [subsets[video.path] for video in usable]
+            done += f"; split {args.split}: {listed.count('train')} for training, "
+            done += f"{listed.count('val')} for testing, lists in {settings}"
+        report(done)
     finally:
-        report_failures(failures, report)
-    return 1 if failures else 0
+        report_failures(outcome.failures, report)
+    return 1 if outcome.failures else 0
 
 
-def prepare_flow_only(
-    args: argparse.Namespace, frames: Path, settings: Path, report: Report
-) -> int:
+def add_flow_only(args: argparse.Namespace, frames: Path, settings: Path, report: Report) -> int:
     """Frame folders -> flow and flow lists; returns the exit code."""
     if args.flow == "none" or args.videos or args.csv or args.width or args.height:
         raise UsageError(
             "--flow-only computes flow from the frames that are there, at their size: it needs an "
             "engine (--flow), and goes without VIDEOS, --csv, --width and --height"
         )
-    names = DATASETS.get(args.dataset, DatasetSpec()).names
-    folders = find_frame_folders(frames, names)
-    device = prepare_engine(args)
-    preparation = start_adding_flow(frames, folders, names, args.flow, args.bound, args.quality)
-    mine = args.shard.of(folders) if args.shard else folders
-    failures = add_flow_to_all(frames, mine, preparation, names, args.workers, device)
+    # flow
+    names, workers = find_spec(args.dataset).names, choose_workers(args)
+    outcome = jobs.add_flow_to_frames(frames, names, args.flow, args.bound, args.quality, workers)
     if args.shard:
-        report_shard(args.shard, len(mine), len(folders), failures, frames, preparation, report)
-        return 1 if failures else 0
-    clean_up(frames)
-    done = f"{len(folders) - len(failures)} videos in {frames} have flow ({describe(preparation)})"
+        return report_shard(args, outcome, frames, report)
+    # lists
+    failures = dict(outcome.failures)
+    done = f"{outcome.done} videos in {frames} have flow ({outcome.preparation})"
     try:
-        written, left_out = write_flow_lists(settings, frames, preparation, names)
+        written, left_out = jobs.write_flow_lists(settings, frames, outcome.preparation, names)
         lists = f"lists in {settings}: {', '.join(written)}"
         report(f"{done}; {lists if written else f'no RGB lists in {settings}, so none for flow'}")
         for folder in left_out:
@@ -160,82 +154,26 @@ def report_failures(failures: dict[str, str], report: Report) -> None:
 
 
 def report_shard(
-    shard: Shard,
-    done: int,
-    total: int,
-    failures: dict[str, str],
-    frames: Path,
-    preparation: Preparation,
-    report: Report,
-) -> None:
+    args: argparse.Namespace, outcome: jobs.PreparationResult, frames: Path, report: Report
+) -> int:
+    """Says what a shard did; returns the exit code."""
     report(
-        f"shard {shard.number}/{shard.count}: {done - len(failures)} of {total} videos in {frames} "
-        f"({describe(preparation)}); when all shards are finished, the same command without "
-        "--shard writes the lists"
+        f"shard {args.shard.number}/{args.shard.count}: {outcome.done} of {outcome.total} videos "
+        f"in {frames} ({outcome.preparation}); when all shards are finished, the same command "
+        "without --shard writes the lists"
     )
-    report_failures(failures, report)
-
-
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "videos", type=Path, nargs="?", metavar="VIDEOS", help="folder of the videos"
-    )
-    parser.add_argument("--dataset", "-d", required=True, help="name to use it under")
-    parser.add_argument("--csv", type=Path, help="lists the videos, instead of class folders")
-    parser.add_argument("--frames", type=Path, help="default: datasets/<dataset>_frames")
-    parser.add_argument("--settings", type=Path, help="default: datasets/settings")
-    parser.add_argument("-j", "--workers", type=positive, default=2, help="(%(default)s)")
-    parser.add_argument("--flow-only", action="store_true", help="add flow to existing frames")
-    parser.add_argument("--shard", type=shard, metavar="i/n", help="do the i-th of n shares")
-    parser.add_argument("--device", help="of tvl1-torch and raft; default: cuda if there is one")
-    images = parser.add_argument_group("images (recorded in preparation.json)").add_argument
-    images("--flow", choices=[*FLOW_ENGINES, "none"], default="dis", help="(%(default)s)")
-    images("--bound", type=_bound, default=20.0, help="pixels that become 255 (%(default)s)")
-    images("--quality", type=_quality, default=95, help="of the JPEGs, 1-100 (%(default)s)")
-    images("--width", type=positive, help="(340)")
-    images("--height", type=positive, help="(256)")
-    split = parser.add_argument_group("split: by patterns, by the csv, or at random").add_argument
-    split("-s", "--split", type=positive, default=1, help="number to store it under (%(default)s)")
-    split("--train", metavar="PATTERN", help="shell pattern on the file name")
-    split("--val", metavar="PATTERN", help="shell pattern on the file name")
-    split("--val-share", type=_part_of_all, default=0.3, help="of the videos (%(default)s)")
-    split("--group", type=regex, metavar="REGEX", help="videos that match alike stay together")
-    split("--seed", type=int, default=0, help="of the random split (%(default)s)")
-    split("--no-lists", action="store_true", help="only extract; make_lists.py writes the lists")
-    return parser.parse_args(argv)
-
-
-def _number(text: str, low: float, high: float) -> float:
-    value = float(text)
-    if not low < value <= high:
-        raise argparse.ArgumentTypeError(f"must be above {low} and at most {high}, not {text}")
-    return value
-
-
-def _bound(text: str) -> float:
-    return _number(text, 0, 1000)
-
-
-def _quality(text: str) -> int:
-    return int(_number(text, 0, 100))
-
-
-def _part_of_all(text: str) -> float:
-    return _number(text, 0, 0.95)
+    report_failures(outcome.failures, report)
+    return 1 if outcome.failures else 0
 
 
 def main(argv: list[str] | None = None, report: Report = print) -> int:
     args = parse_args(argv)
-    frames = resolve(args.frames, f"datasets/{args.dataset}_frames")
-    settings = resolve(args.settings, "datasets/settings") / args.dataset
+    frames, settings = data_places(args)
     if args.flow_only:
-        return prepare_flow_only(args, frames, settings, report)
+        return add_flow_only(args, frames, settings / args.dataset, report)
     if args.videos is None:
         raise UsageError("give VIDEOS, the folder of the videos, or --flow-only")
-    return prepare(args, frames, settings, report)
+    return prepare(args, frames, settings / args.dataset, report)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from datasets import create_dataset
-from datasets.fingerprint import describe, differences, fingerprint
-from datasets.prepare.extract import Preparation, start_preparation
+from datasets.fingerprint import compare_fingerprints, describe, fingerprint
+from datasets.preparation import Preparation, start_preparation
 from tests.conftest import TinyDataset
 
 
@@ -46,39 +46,41 @@ def test_it_is_one_line_of_what_was_trained_on_and_is_stored_as_plain_values(toy
     torch.save(first, tmp_path / "print.pt")
     assert torch.load(tmp_path / "print.pt", weights_only=True) == first
     assert json.loads(json.dumps(first)) == first
-    assert print_of(toy) == first and differences(first, print_of(toy)) == []
+    assert print_of(toy) == first and compare_fingerprints(first, print_of(toy)) == []
 
 
 def test_a_test_list_alone_is_compared_with_that_of_the_training(toy):
     there, here = print_of(toy), print_of(toy, parts=("val",))
-    assert differences(there, here, ("val",)) == []
+    assert compare_fingerprints(there, here, ("val",)) == []
     edit(toy, "train_rgb_split1.txt", "v0 8 0\n", "")
     edit(toy, "val_rgb_split1.txt", "v3 11 0", "v3 10 0")
     here = print_of(toy)
     assert here["hash"] != there["hash"]
     counts = "validation list: the counts of 1 of 3 videos differ"
-    assert differences(there, here, ("val",)) == [counts]
+    assert compare_fingerprints(there, here, ("val",)) == [counts]
     train = "training list: 1 only there, 0 only here, of 2 videos"
-    assert differences(there, here) == [train, counts]
+    assert compare_fingerprints(there, here) == [train, counts]
 
 
 def test_another_label_is_another_video(toy):
     there = print_of(toy)
     edit(toy, "val_rgb_split1.txt", "v3 11 0", "v3 11 1")
     words = "validation list: 1 only there, 1 only here, of 3 videos"
-    assert differences(there, print_of(toy)) == [words]
+    assert compare_fingerprints(there, print_of(toy)) == [words]
 
 
 def test_the_preparation_is_compared_setting_by_setting(toy):
     unrecorded = print_of(toy)
     start_preparation(toy.frames, Preparation(64, 48, 95))
     there = {modality: print_of(toy, modality) for modality in ("rgb", "flow")}
-    assert differences(unrecorded, there["rgb"]) == ["preparation: recorded only here"]
+    assert compare_fingerprints(unrecorded, there["rgb"]) == ["preparation: recorded only here"]
     assert "flow dis, bound 20.0" in describe(there["flow"])
     (toy.frames / "preparation.json").unlink()
     start_preparation(toy.frames, dataclasses.replace(Preparation(64, 48, 75), bound=15.0))
-    assert differences(there["rgb"], print_of(toy)) == ["preparation: quality 95 there, 75 here"]
-    assert differences(there["flow"], print_of(toy, "flow")) == [
+    assert compare_fingerprints(there["rgb"], print_of(toy)) == [
+        "preparation: quality 95 there, 75 here"
+    ]
+    assert compare_fingerprints(there["flow"], print_of(toy, "flow")) == [
         "preparation: quality 95 there, 75 here",
         "preparation: bound 20.0 there, 15.0 here",
     ]
@@ -89,7 +91,7 @@ def test_without_a_record_the_images_tell(toy):
     for path in toy.frames.glob("*/img_*"):
         image = cv2.resize(cv2.imread(str(path)), (80, 60))
         cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 70])
-    assert differences(there, print_of(toy), ("val",)) == [
+    assert compare_fingerprints(there, print_of(toy), ("val",)) == [
         "validation frame size: 64x48 there, 80x60 here",
         "validation JPEG quality: 95 there, 70 here",
     ]
@@ -101,12 +103,12 @@ def test_lists_of_another_split_are_not_compared(toy):
         other = "val" if name == "train" else "train"
         shutil.copy(toy.lists / f"{name}_rgb_split1.txt", toy.lists / f"{other}_rgb_split2.txt")
     here = fingerprint(create_dataset("toy", 2, "rgb", toy.settings, toy.frames))
-    assert differences(there, here) == []
+    assert compare_fingerprints(there, here) == []
 
 
 def test_another_class_list_is_said(toy):
     there = print_of(toy)
     (toy.lists / "classes.txt").write_text("left\nright\nmiddle\n")
-    assert differences(there, print_of(toy)) == ["the class list differs"]
+    assert compare_fingerprints(there, print_of(toy)) == ["the class list differs"]
     (toy.lists / "classes.txt").unlink()
-    assert differences(there, print_of(toy)) == []
+    assert compare_fingerprints(there, print_of(toy)) == []

@@ -9,8 +9,8 @@ from datasets.lists import (
     VideoRecord,
     read_class_names,
     read_list,
-    write_list,
 )
+from datasets.prepare.jobs import write_list
 
 
 def make_list(tmp_path, text: str):

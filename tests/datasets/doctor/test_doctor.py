@@ -12,12 +12,14 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.doctor import check_lists, examine, open_case
-from datasets.doctor.images import Header, read_header
+from datasets.doctor import check_lists, examine, open_checked
+from datasets.files import write_lines
 from datasets.grouping import group_of
-from datasets.lists import write_lines, write_list
-from datasets.prepare.extract import Preparation, extract, start_preparation
-from datasets.videos import read_frames
+from datasets.preparation import Preparation, start_preparation
+from datasets.prepare.extract import extract
+from datasets.prepare.jobs import write_list
+from datasets.sources.jpeg import Header, read_header
+from datasets.sources.videos import read_frames
 from scripts.data import doctor
 from tests.conftest import SHARED, needs_videos
 from tests.datasets.doctor.faults import FAULTS, Patient, copy_saved_again
@@ -57,7 +59,7 @@ def prepare(root: Path, videos: dict[str, tuple], preparation: Preparation) -> P
 
 def diagnose(root: Path, deep: bool = True, **flags) -> dict[tuple[str, str], str]:
     """(kind, video) -> severity of all findings."""
-    case = open_case(NAME, root / "settings", root / "frames")
+    case = open_checked(NAME, root / "settings", root / "frames")
     found = examine(case, deep, 2, lambda looks, number: looks, **flags)
     return {(finding.kind, finding.video): finding.severity for finding in found}
 
@@ -105,11 +107,11 @@ def test_the_quick_part_needs_names_alone(sound, tmp_path):
     """What is found without opening a file is the same when the files are empty."""
     shutil.copytree(sound, tmp_path, dirs_exist_ok=True)
     plant_all(tmp_path, training_videos(sound))
-    full = {f for f in check_lists(open_case(NAME, tmp_path / "settings", tmp_path / "frames"))}
+    full = {f for f in check_lists(open_checked(NAME, tmp_path / "settings", tmp_path / "frames"))}
     assert len({finding.kind for finding in full}) >= 14
     for path in (tmp_path / "frames").rglob("*.jpg"):
         path.write_bytes(b"")
-    case = open_case(NAME, tmp_path / "settings", tmp_path / "frames")
+    case = open_checked(NAME, tmp_path / "settings", tmp_path / "frames")
     assert set(check_lists(case)) == full
     assert {f.kind for f in check_lists(dataclasses.replace(case, modalities=("rgb",)))} < {
         finding.kind for finding in full
@@ -136,7 +138,7 @@ def test_report_exit_codes_and_json(sound, tmp_path, capsys):
     assert code == 1
     assert lines[0] == "error: count-above (6 videos)"
     assert "train_rgb_split1.txt:1: 'Hop/v_Hop_g08_c01' should have 99 rgb images" in lines[1]
-    assert lines[2].startswith("    mend: sed -i '1s|.*|Hop/v_Hop_g08_c01 1")
+    assert lines[2].startswith("    fix: sed -i '1s|.*|Hop/v_Hop_g08_c01 1")
     assert "  ... and 3 more" in lines and "warning: one-modality" in lines
     content = json.loads(report.read_text())
     assert content["counts"] == {"error": 6, "warning": 1, "info": 0}
@@ -144,7 +146,7 @@ def test_report_exit_codes_and_json(sound, tmp_path, capsys):
     assert {"severity", "kind", "video", "message", "mend"} == set(content["findings"][0])
     for flags in (["--split", 7], ["--settings", tmp_path / "nowhere"]):
         assert run(tmp_path, *flags, "--json", report)[0] == 2
-        assert "could not look" in capsys.readouterr().err
+        assert "could not check" in capsys.readouterr().err
         assert json.loads(report.read_text())["findings"][0]["kind"] == "not-looked"
 
 
@@ -158,11 +160,11 @@ def test_the_commands_that_mend_a_list_do(sound, tmp_path):
         patient.edit(modality, first, f"{odd} 3 {{label}}")
         patient.add(modality, patient.line(modality, second), "val")
     patient.add("rgb", patient.line("rgb", third), "train")
-    case = open_case(NAME, tmp_path / "settings", tmp_path / "frames")
+    case = open_checked(NAME, tmp_path / "settings", tmp_path / "frames")
     found = check_lists(case)
     assert {f.kind for f in found} == {"count-below", "train-and-test", "listed-twice"}
     for finding in found:
-        subprocess.run(finding.mend, shell=True, check=True)
+        subprocess.run(finding.fix, shell=True, check=True)
     assert diagnose(tmp_path, deep=False) == {}
     assert patient.line("rgb", odd).startswith(odd)
 

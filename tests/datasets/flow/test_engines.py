@@ -11,7 +11,7 @@ from datasets.flow.engines import FLOW_ENGINES, create_flow, decode_flow, encode
 from datasets.flow.median import median_5x5, median_5x5_opencv, select
 from datasets.flow.tvl1 import TVL1, TVL1Parameters, pyramid
 from datasets.lists import DataError
-from datasets.videos import read_frames
+from datasets.sources.videos import read_frames
 from tests.conftest import SHARED, needs_videos
 
 CLASSICAL = [name for name in FLOW_ENGINES if not name.startswith("raft")]
@@ -46,7 +46,7 @@ def test_engines_find_shifts_in_pixels_and_their_direction(name):
 def test_a_batch_of_pairs_is_its_pairs_one_by_one(name):
     engine, single = create_flow(name), create_flow(name)
     if name == "tvl1-torch":  # as on a GPU: three pairs at once
-        engine.pair_flow.chunk_pixels, engine.pair_flow.look_every = 3 * 96 * 128, 10
+        engine.pair_flow.chunk_pixels, engine.pair_flow.check_every = 3 * 96 * 128, 10
     # Pairs that converge after very different numbers of iterations.
     frames = moving((0, 0), (0, 0), (4, 3), (4.2, 3), (0, -6))
     together = engine(frames)
@@ -156,7 +156,7 @@ def raft_weights(tmp_path, monkeypatch):
     """A folder with random weights of the small network."""
     monkeypatch.setattr(flow_raft.RAFT.__init__, "__defaults__", ("cpu", tmp_path))
     torch.manual_seed(0)
-    name = flow_raft.NETWORKS["small"][1].rpartition("/")[2]
+    name = flow_raft.RAFT_NETWORKS["small"][1].rpartition("/")[2]
     torch.save(raft_small(weights=None).state_dict(), tmp_path / name)
     return tmp_path
 
@@ -182,7 +182,7 @@ def test_raft_without_weights_says_what_to_fetch_and_where_to_put_it(raft_weight
     with pytest.raises(DataError, match=message):
         create_flow("raft")
     small = next(raft_weights.glob("raft_small*"))
-    small.rename(raft_weights / flow_raft.NETWORKS["large"][1].rpartition("/")[2])
+    small.rename(raft_weights / flow_raft.RAFT_NETWORKS["large"][1].rpartition("/")[2])
     with pytest.raises(DataError, match="does not hold weights of RAFT large"):
         create_flow("raft")
     small.write_bytes(b"<html>not found</html>")

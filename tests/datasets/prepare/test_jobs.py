@@ -9,16 +9,16 @@ import pytest
 
 from datasets.flow.engines import decode_flow
 from datasets.lists import DataError
-from datasets.prepare.extract import (
+from datasets.preparation import (
     UNFINISHED,
     Preparation,
-    extract,
     is_finished,
     read_preparation,
     start_preparation,
 )
-from datasets.splitting import split_at_random, split_by_pattern
-from datasets.videos import read_frames
+from datasets.prepare.collect import split_at_random, split_by_pattern
+from datasets.prepare.extract import extract
+from datasets.sources.videos import read_frames
 from tests.datasets.flow.test_engines import shifted, textured
 
 SMALL = Preparation(width=48, height=32, flow="dis", bound=10)
@@ -65,7 +65,7 @@ def test_broken_videos_say_why(tmp_path):
     (tmp_path / "text.mp4").write_text("not a video")
     (tmp_path / "empty.mp4").write_bytes(b"")
     for name in ("text.mp4", "empty.mp4"):
-        with pytest.raises(DataError, match="decoding failed behind frame 0"):
+        with pytest.raises(DataError, match="decoding failed after frame 0"):
             list(read_frames(tmp_path / name, (30, 20)))
     with pytest.raises(DataError, match="No such file"):
         list(read_frames(tmp_path / "absent.mp4", (30, 20)))

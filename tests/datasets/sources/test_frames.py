@@ -6,8 +6,9 @@ import pytest
 
 from datasets import create_dataset
 from datasets.lists import DataError, VideoRecord
-from datasets.sources.frames import FrameNames, FrameReader, check_records, count_images
-from datasets.sources.jpeg import JpegDecoder
+from datasets.sources.folders import FrameNames, count_images
+from datasets.sources.frames import FrameReader, check_records
+from datasets.sources.reader import JpegDecoder
 from tests.conftest import TinyDataset
 
 FOLDER = "a #(1) [b]"

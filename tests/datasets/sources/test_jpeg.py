@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from datasets.lists import DataError
-from datasets.sources.jpeg import JpegDecoder
+from datasets.sources.reader import JpegDecoder
 
 
 def picture(height: int = 61, width: int = 83) -> np.ndarray:

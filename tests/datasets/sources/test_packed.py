@@ -17,7 +17,8 @@ from datasets.clips import ClipDataset
 from datasets.lists import DataError, VideoRecord
 from datasets.prepare.pack import Packing, pack
 from datasets.sources.choose import FOLDERS, PACKED, choose_source
-from datasets.sources.frames import FrameNames, FrameReader
+from datasets.sources.folders import FrameNames
+from datasets.sources.frames import FrameReader
 from datasets.sources.packed import PackReader, encode_entry, entry_offsets, is_whole, open_pack
 from scripts.data import pack_frames
 from tests.conftest import ROOT, TinyDataset
@@ -156,7 +157,7 @@ def test_a_killed_packing_goes_on(tmp_path):
     for number in range(16):
         toy.add_video(f"v{number:02}", 0, 30)
     code = (
-        "from pathlib import Path; from datasets.sources.frames import FrameNames; "
+        "from pathlib import Path; from datasets.sources.folders import FrameNames; "
         "from datasets.prepare.pack import Packing, pack; "
         f"frames = Path({str(toy.frames)!r}); "
         "pack(Packing(frames, FrameNames(), 'rgb', (48, 32), 95, frames), 1, False, iter)"

@@ -9,12 +9,12 @@ import pytest
 
 from datasets import create_dataset
 from datasets.lists import DataError, VideoRecord
-from datasets.prepare.extract import Preparation, extract
+from datasets.preparation import Preparation
+from datasets.prepare.extract import extract
 from datasets.sources import videos as video_reader
 from datasets.sources.choose import FOLDERS, VIDEOS, choose_source
-from datasets.sources.frames import FrameNames
-from datasets.sources.videos import VideoReader, decode_numbers, frame_times
-from datasets.videos import read_frames
+from datasets.sources.folders import FrameNames
+from datasets.sources.videos import VideoReader, decode_numbers, frame_times, read_frames
 from tests.conftest import SHARED, TinyDataset, needs_videos
 
 COUNT = 60
@@ -145,5 +145,5 @@ def test_errors_name_line_video_and_file(tmp_path):
     with pytest.raises(DataError, match=r"l:3: 'absent': no video"):
         reader.read(VideoRecord("absent", 80, 0, "l:3"), np.arange(1, 3))
     (tmp_path / "bad.mp4").write_bytes((tmp_path / "v.mp4").read_bytes()[:3000])
-    with pytest.raises(DataError, match=r"l:4: 'bad': decoding .*bad.mp4 failed behind frame 0"):
+    with pytest.raises(DataError, match=r"l:4: 'bad': decoding .*bad.mp4 failed after frame 0"):
         reader.read(VideoRecord("bad", COUNT, 0, "l:4"), np.arange(1, 3))

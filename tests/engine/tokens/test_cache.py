@@ -9,6 +9,7 @@ from torch import nn
 
 from datasets import DataError, create_dataset
 from datasets.clips import IGNORED, ClipDataset
+from datasets.samplers import Padding
 from engine import data as build
 from engine.files import CheckpointError
 from engine.metrics import count_flops, mfu
@@ -184,7 +185,7 @@ def test_an_epochs_view_follows_from_seed_epoch_and_video():
 
 def test_padding_and_validation():
     dataset = TokenDataset(part_of(5), training=False)
-    tokens, label = dataset[~2]
+    tokens, label = dataset[Padding(2)]
     assert tokens.shape == (1, 1) and tokens.item() == 200 and label == IGNORED
     assert dataset[2][1] == 2 and len(dataset) == 4
 

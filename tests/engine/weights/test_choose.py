@@ -11,7 +11,7 @@ from torchvision.models import get_model_weights
 from torchvision.models.video import r3d_18
 
 from datasets.sampling import single_clip
-from datasets.videos import read_frames
+from datasets.sources.videos import read_frames
 from engine.data import normalization
 from engine.files import CheckpointError
 from engine.weights import convert as weight_files

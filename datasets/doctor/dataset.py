@@ -1,0 +1,117 @@
+"""What is checked: a dataset's lists, and what lies in the frame folders that they name."""
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.doctor.findings import Finding, Fixes
+from datasets.lists import DataError, VideoRecord, parse_line, unnamed_classes
+from datasets.sources.folders import MODALITIES, Folder, list_folder
+from datasets.specs import DatasetSpec, open_dataset
+
+LIST_NAME = re.compile(r"(train|val)_(rgb|flow)_split(\d+)\.txt")
+LISTERS = 8  # threads: network disks take their time to answer
+
+
+@dataclass(frozen=True)
+class VideoList:
+    """One list: the videos of a subset of a split, in one modality; `bad`: what cannot be read."""
+
+    path: Path
+    subset: str
+    modality: str
+    split: int
+    records: tuple[VideoRecord, ...]
+    bad: tuple[Finding, ...] = ()
+
+    @property
+    def videos(self) -> set[str]:
+        """All that it names, also in bad lines."""
+        return {record.folder for record in self.records} | {entry.video for entry in self.bad}
+
+
+@dataclass(frozen=True)
+class CheckedDataset:
+    """A dataset to be checked.
+
+    Attributes:
+        spec: its row.
+        frames: folder of the frame folders.
+        class_names: one for each label.
+        lists: those that are checked.
+        folders: what lies in each listed frame folder, None if it is missing.
+        modalities: those that are checked.
+        fixes: spells the commands that fix it.
+    """
+
+    spec: DatasetSpec
+    frames: Path
+    class_names: list[str]
+    lists: list[VideoList]
+    folders: dict[str, Folder | None]
+    modalities: tuple[str, ...]
+    fixes: Fixes
+
+
+def open_checked(
+    dataset: str,
+    settings: Path,
+    frames: Path,
+    split: int | None = None,
+    modalities: tuple[str, ...] = MODALITIES,
+) -> CheckedDataset:
+    """Reads the lists of a split (None: of all) and lists their frame folders.
+
+    Raises DataError if there are no lists or no frames to look at.
+    """
+    spec, class_names, number = open_dataset(dataset, settings, frames)
+    lists = read_lists(settings / dataset, split, modalities)
+    records = [record for entry in lists for record in entry.records]
+    if number is None:
+        number = 1 + max((record.label for record in records), default=0)
+    videos = list(dict.fromkeys(record.folder for record in records))
+    with ThreadPoolExecutor(LISTERS) as pool:
+        listed = pool.map(lambda video: list_folder(frames / video, spec.names), videos)
+        folders = dict(zip(videos, listed, strict=True))
+    names = class_names or unnamed_classes(number)
+    fixes = Fixes(dataset, settings, frames)
+    return CheckedDataset(spec, frames, names, lists, folders, modalities, fixes)
+
+
+def read_lists(folder: Path, split: int | None, modalities: Sequence[str]) -> list[VideoList]:
+    """The lists of a split (None: of all); raises DataError if there is none."""
+    lists = []
+    for path in sorted(folder.iterdir()):
+        match = LIST_NAME.fullmatch(path.name)
+        if match is None or match[2] not in modalities or split not in (None, int(match[3])):
+            continue
+        records, bad = _read(path)
+        lists.append(VideoList(path, match[1], match[2], int(match[3]), tuple(records), tuple(bad)))
+    if not lists:
+        wanted = "*" if split is None else split
+        raise DataError(
+            f"no list {folder}/{{train,val}}_{{{','.join(modalities)}}}_split{wanted}.txt; make it "
+            "with scripts/data/make_lists.py or prepare_videos.py"
+        )
+    return lists
+
+
+def _read(path: Path) -> tuple[list[VideoRecord], list[Finding]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the list {path}: {error}") from None
+    records, findings = [], []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                records.append(parse_line(line, f"{path}:{number}"))
+            except DataError as error:
+                video = line.strip().rsplit(maxsplit=2)[0]
+                fix = f"correct line {number}"
+                findings.append(Finding("error", "bad-line", video, str(error), fix))
+    if not records:
+        findings.append(Finding("error", "no-videos", "", f"the list {path} has no videos"))
+    return records, findings

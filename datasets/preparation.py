@@ -1,0 +1,96 @@
+"""The record of how a dataset's frames were made: `preparation.json` beside the frame folders."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from datasets.files import write_lines
+from datasets.lists import DataError
+from datasets.sources.folders import USUAL_NAMES, FrameNames, count_images
+
+RECORD_FILE = "preparation.json"
+UNFINISHED = ".unfinished"  # where, or under what ending, a file or folder is being written
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How frames and flow were made.
+
+    Attributes:
+        width, height: pixels that each frame is stretched to; None: frames that were there
+            before, of whatever size.
+        quality: of the JPEG files, 1..100.
+        flow: a key of FLOW_ENGINES, or "none".
+        bound: displacement in pixels that becomes 0 (negative) or 255 (positive).
+    """
+
+    width: int | None = 340
+    height: int | None = 256
+    quality: int = 95
+    flow: str = "dis"
+    bound: float = 20.0
+
+    @property
+    def has_flow(self) -> bool:
+        return self.flow != "none"
+
+    def __str__(self) -> str:
+        known = {key: value for key, value in asdict(self).items() if value is not None}
+        return ", ".join(f"{key} {value}" for key, value in known.items())
+
+    def write(self, frames: Path) -> None:
+        write_lines(frames / RECORD_FILE, [json.dumps(asdict(self), indent=2)])
+
+
+def read_preparation(frames: Path) -> Preparation | None:
+    """The record of a dataset's frames folder, None without one."""
+    path = frames / RECORD_FILE
+    if not path.exists():
+        return None
+    try:
+        return Preparation(**json.loads(path.read_text()))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+
+
+def start_preparation(frames: Path, preparation: Preparation) -> None:
+    """Writes the record, or refuses to mix frames that were made in different ways."""
+    earlier = read_preparation(frames)
+    if earlier is None:
+        preparation.write(frames)
+    elif earlier != preparation:
+        raise DataError(
+            f"{frames} holds frames made with {earlier}, now asked for {preparation}; use the "
+            "same flags, or another --frames folder"
+        )
+
+
+def start_adding_flow(
+    frames: Path, folders: list[str], names: FrameNames, flow: str, bound: float, quality: int
+) -> Preparation:
+    """Records which flow is being added to frames that are there.
+
+    Raises DataError if there is flow already that was made in another, or an unrecorded, way.
+    """
+    earlier = read_preparation(frames)
+    known = earlier or Preparation(width=None, height=None)
+    preparation = replace(known, flow=flow, bound=bound, quality=quality)
+    if earlier is not None and earlier.has_flow:
+        start_preparation(frames, preparation)
+        return preparation
+    for folder in folders:
+        if any(count_images(frames / folder, names, "flow")):
+            raise DataError(
+                f"{frames / folder} holds flow images, and {RECORD_FILE} does not say how they "
+                "were made; keep them, or remove the flow_* files of all folders to make it anew"
+            )
+    preparation.write(frames)
+    return preparation
+
+
+def is_finished(folder: Path, preparation: Preparation, names: FrameNames = USUAL_NAMES) -> bool:
+    """Whether a frame folder is whole: n frames and, with flow, n - 1 images of x and of y."""
+    frames = count_images(folder, names, "rgb")[0]
+    if not preparation.has_flow:
+        return frames > 0
+    return frames > 1 and count_images(folder, names, "flow") == [frames - 1, frames - 1]
