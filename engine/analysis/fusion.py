@@ -55,6 +55,7 @@ def search_and_fuse(
     Raises UsageError if their numbers do not fit, DataError if a held-out video is tested on its
     split, and for what does not match.
     """
+    # held-out files by their test's path
     splits = _splits(streams)
     if len(held_out) != len(files):
         raise UsageError(
@@ -62,6 +63,7 @@ def search_and_fuse(
             "each, in the same order"
         )
     by_path = {file.path: held for file, held in zip(files, held_out, strict=True)}
+    # weights of each split
     weights, found = {}, {}
     for split in splits:
         tests = [run.splits[split] for run in streams]

@@ -8,20 +8,8 @@ from itertools import combinations, repeat
 import numpy as np
 
 from datasets import DataError
+from engine.analysis import statistics
 from engine.analysis.fusion import Fusion
-from engine.analysis.statistics import (
-    LEVEL,
-    RESAMPLES,
-    SEED,
-    Outcome,
-    accuracy_intervals,
-    class_accuracies,
-    exact_interval,
-    holm,
-    mcnemar,
-    mean_accuracies,
-    outcome,
-)
 from engine.testing.score_files import Run, ScoreFile, match_files
 
 METRICS = ("top1", "top3", "mean_class_accuracy", "clip_top1")
@@ -33,9 +21,9 @@ def summarize_runs(runs: Sequence[Run], fusion: Fusion | None = None) -> dict:
         runs = [*runs, fusion.fused]
     comparisons, refused = compare_runs(runs)
     summary = {
-        "level": LEVEL,
-        "resamples": RESAMPLES,
-        "seed": SEED,
+        "level": statistics.LEVEL,
+        "resamples": statistics.RESAMPLES,
+        "seed": statistics.SEED,
         "runs": [summarize_run(run) for run in runs],
         "mcnemar": comparisons,
         "not_compared": refused,
@@ -43,8 +31,8 @@ def summarize_runs(runs: Sequence[Run], fusion: Fusion | None = None) -> dict:
     return summary | ({"fusion": summarize_fusion(fusion)} if fusion else {})
 
 
-def outcome_of(file: ScoreFile) -> Outcome:
-    return outcome(file.scores, file.labels, file.clip_scores, file.clip_videos)
+def outcome_of(file: ScoreFile) -> statistics.Outcome:
+    return statistics.outcome(file.scores, file.labels, file.clip_scores, file.clip_videos)
 
 
 def summarize_run(run: Run) -> dict:
@@ -61,7 +49,8 @@ def summarize_run(run: Run) -> dict:
         }
         for metric, hits in (("top1", result.top1), ("top3", result.top3)):
             if hits.all() or not hits.any():
-                entry[metric]["exact"] = _rounded(exact_interval(int(hits.sum()), len(hits)))
+                ends = statistics.exact_interval(int(hits.sum()), len(hits))
+                entry[metric]["exact"] = _rounded(ends)
         splits.append(entry)
     summary = {"name": run.name, "splits": splits}
     if len(splits) > 1:
@@ -75,8 +64,9 @@ def summarize_run(run: Run) -> dict:
     return summary
 
 
-def _with_intervals(outcomes: Sequence[Outcome]) -> dict[str, dict]:
-    values, intervals = mean_accuracies(outcomes), accuracy_intervals(outcomes)
+def _with_intervals(outcomes: Sequence[statistics.Outcome]) -> dict[str, dict]:
+    values = statistics.mean_accuracies(outcomes)
+    intervals = statistics.accuracy_intervals(outcomes)
     ends = repeat(None) if intervals is None else map(_rounded, intervals)
     rows = zip(METRICS, _rounded(values), ends, strict=False)
     return {metric: {"value": value, "interval": interval} for metric, value, interval in rows}
@@ -99,7 +89,7 @@ def compare_runs(runs: Sequence[Run]) -> tuple[list[dict], list[str]]:
         rows += pair
         decisive += pair[-1:]  # of all splits together
         refused += reasons
-    for row, p in zip(decisive, holm([row["p"] for row in decisive]), strict=True):
+    for row, p in zip(decisive, statistics.holm([row["p"] for row in decisive]), strict=True):
         row["p_holm"] = p
     return rows, refused
 
@@ -123,7 +113,7 @@ def _compare(first: Run, second: Run) -> tuple[list[dict], list[str]]:
 
 
 def _mcnemar_row(split: int | str, first: np.ndarray, second: np.ndarray) -> dict:
-    only_first, only_second, p = mcnemar(first, second)
+    only_first, only_second, p = statistics.mcnemar(first, second)
     return {
         "split": split,
         "videos": len(first),
@@ -142,7 +132,7 @@ def summarize_fusion(fusion: Fusion) -> dict:
     columns = []
     for run in (*fusion.streams, fusion.fused):
         results = [outcome_of(run.splits[split]) for split in fusion.fused.splits]
-        videos, share = class_accuracies(results, len(classes))
+        videos, share = statistics.class_accuracies(results, len(classes))
         columns.append(share)
     by_class = [
         {

@@ -4,14 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
+from engine.analysis.summary import METRICS
 from engine.testing.report import MAX_TABLE_CLASSES
 
-TITLES = {
-    "top1": "top-1",
-    "top3": "top-3",
-    "mean_class_accuracy": "mean class",
-    "clip_top1": "clip top-1",
-}
+TITLES = dict(zip(METRICS, ("top-1", "top-3", "mean class", "clip top-1"), strict=True))
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -3,7 +3,6 @@
 A file is an npz with `video` (N,), `label` (N,), `score` (N, classes) and `classes` (classes,);
 newer ones also hold `clip_score` (M, classes), each clip's logits averaged over its crops, and
 `clip_video` (M,), the place of the clip's video. What was tested stands in a JSON of the same stem.
-Reading executes nothing.
 """
 
 import json
@@ -97,21 +96,24 @@ def write_scores(
 
 
 def read_scores(path: Path) -> ScoreFile:
-    """Reads a score file and the JSON beside it, if there is one.
+    """Reads a score file, executing nothing, and the JSON beside it, if there is one.
 
     Raises DataError, naming the file and what is wrong, if it is no such file.
     """
+    # arrays
     data = _read_arrays(path)
     _check(path, data, "video", 1, "U")
     _check(path, data, "label", 1, "iu")
     _check(path, data, "score", 2, "f")
     _check(path, data, "classes", 1, "U")
     videos, labels, classes = data["video"].tolist(), data["label"], data["classes"].tolist()
+    # video names
     if not videos:
         raise DataError(f"{path}: no videos")
     if len(set(videos)) < len(videos):
         twice = next(name for name in videos if videos.count(name) > 1)
         raise DataError(f"{path}: the video '{twice}' is there twice")
+    # sizes and labels
     shape = (len(videos), len(classes))
     if labels.shape != shape[:1] or data["score"].shape != shape:
         raise DataError(
@@ -205,10 +207,7 @@ def _read_metadata(path: Path) -> dict[str, object]:
 
 
 def match_files(first: ScoreFile, other: ScoreFile) -> list[int]:
-    """Where each of the first file's videos stands in the other.
-
-    Raises DataError, saying what differs, unless both have the same videos, labels and classes.
-    """
+    """match_videos for two files; raises DataError also if their classes differ."""
     check_classes(first, other)
     files = (first, other)
     listed = ([*zip(f.videos, f.labels, repeat(f.path), strict=False)] for f in files)

@@ -7,6 +7,7 @@ import torch
 from engine.metrics import (
     PassResult,
     confusion_matrix,
+    count_flops,
     fuse,
     mean_class_accuracy,
     topk_accuracy,
@@ -63,6 +64,14 @@ def test_fusion_with_weights():
     assert fuse([rgb.astype(np.float32)], [np.float64(2)]).dtype == np.float32
     with pytest.raises(ValueError, match="shorter"):
         fuse([rgb, flow], [1])
+
+
+def test_flops_of_a_product():
+    layer = torch.nn.Linear(4, 3)
+    inputs = torch.randn(2, 4, requires_grad=True)
+    assert count_flops(layer, inputs) == 2 * 2 * 4 * 3
+    assert count_flops(layer, inputs, backward=True) == 3 * 2 * 2 * 4 * 3
+    assert layer.training and layer.weight.grad is None
 
 
 def test_pass_result():

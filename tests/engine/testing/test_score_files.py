@@ -15,7 +15,7 @@ from engine.analysis.fusion import (
     search_weights,
 )
 from engine.metrics import fuse
-from engine.testing.score_files import group_runs, match_files, read_scores
+from engine.testing.score_files import group_runs, match_files, read_scores, write_scores
 
 VIDEOS = ["a/0", "a/1", "b/0", "c/0"]
 LABELS = [0, 0, 1, 2]
@@ -52,6 +52,18 @@ def test_a_good_file(tmp_path):
     assert file.clip_videos.tolist() == [0, 1, 2, 2, 3] and file.unscored == 0
     assert file.metadata == about(time_order="normal")  # older files do not say
     assert read_scores(write(tmp_path / "old.npz")).clip_scores is None
+
+
+def test_what_is_written_is_read(tmp_path):
+    path, clips = tmp_path / "new" / "x.npz", [np.ones((n, 3)) for n in (2, 1, 3, 1)]
+    write_scores(path, VIDEOS, np.array(LABELS), GOOD["score"], list(GOOD["classes"]), clips)
+    file = read_scores(path)
+    assert file.videos == tuple(VIDEOS) and file.labels.tolist() == LABELS
+    assert np.array_equal(file.scores, GOOD["score"]) and file.classes == tuple(GOOD["classes"])
+    assert file.clip_videos.tolist() == [0, 0, 1, 2, 2, 2, 3] and file.clip_scores.shape == (7, 3)
+    write_scores(path, VIDEOS, np.array(LABELS), GOOD["score"], list(GOOD["classes"]))
+    assert read_scores(path).clip_scores is None
+    assert [p.name for p in path.parent.iterdir()] == ["x.npz"]
 
 
 def test_a_row_that_is_not_finite_is_not_scored(tmp_path):
