@@ -53,10 +53,10 @@ def run(main: Callable[[], int | None]) -> None:
 def fill(config: type[Config], args: argparse.Namespace, **given: Any) -> Config:
     """A config of parsed flags, those inside it too; `given` are fields that no flag says."""
     for field in fields(config):
-        if is_dataclass(field.type):
-            given.setdefault(field.name, fill(field.type, args))
-        elif hasattr(args, field.name):
+        if hasattr(args, field.name):
             given.setdefault(field.name, getattr(args, field.name))
+        elif is_dataclass(field.type):
+            given.setdefault(field.name, fill(field.type, args))
     return config(**given)
 
 
