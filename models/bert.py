@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-HEADS = 8
 DROPOUT = 0.1
 KEEP_PROBABILITY = 0.8  # of a token, while training
 
@@ -121,7 +120,7 @@ class BERT(nn.Module):
         token_std: float = 0.02,
         linear_std: float | None = None,
         layers: int = 1,
-        heads: int = HEADS,
+        heads: int = 8,
         class_token: bool = True,
     ):
         super().__init__()

@@ -5,8 +5,8 @@
 In this order:
 1. a row of the table, whose irregular names stay what they were published as;
 2. the other modality's twin of a row, so that two streams of one name are one network;
-3. the parts, each at most once, in any order behind the backbone. The network's own name has
-   them in the table's order, a BERT head before the reduction and any other behind it.
+3. the parts, each at most once, in any order after the backbone. The network's own name has
+   them in the table's order, a BERT head before the reduction and any other after it.
    `bert10_2layers`, `bert10_1head` and `bert10_noclass` are the paper's variants of BERT.
 Layer sizes and dropout that a name does not tell are those of the nearest row.
 """
@@ -15,7 +15,7 @@ import difflib
 import re
 from dataclasses import replace
 
-from models.archs import ARCHS, INPUTS, NAMINGS, ArchError, ArchSpec
+from models.archs import ARCHS, ArchError, ArchSpec
 from models.backbones import BACKBONES
 
 BERT_VARIANTS = {
@@ -36,8 +36,6 @@ HEADS = {
 HEAD_WORDS = {word for head in HEADS if head for word in head.split("_")}
 REDUCTIONS = ("FRAB", "FRMB")
 FUSIONS = ("early", "late")
-TWO_PATHWAYS = "slowfast"
-TWO_PATHWAY_FRAMES = 64
 
 
 def get_arch(name: str) -> ArchSpec:
@@ -70,7 +68,7 @@ def with_head(spec: ArchSpec, head: str) -> ArchSpec:
 
     Raises ArchError for a head or a backbone that there is not.
     """
-    if spec.backbone == TWO_PATHWAYS or head not in HEADS:
+    if BACKBONES[spec.backbone].two_pathways or head not in HEADS:
         what = spec.name if head in HEADS else f"'{head}'"
         raise ArchError(f"{what}: choose a network of one pathway and of the heads {list(HEADS)}")
     parts = (spec.modality, spec.backbone, spec.frames, head, spec.reduction or "", "")
@@ -81,7 +79,7 @@ def _compose(
     name: str, modality: str, backbone: str, frames: int, head: str, reduction: str, fusion: str
 ) -> ArchSpec:
     kind = HEADS[head]
-    if backbone == TWO_PATHWAYS:
+    if BACKBONES[backbone].two_pathways:
         kind = f"two_pathway_bert_{fusion}" if fusion else "two_pathway_average"
     return ArchSpec(
         name=name,
@@ -103,8 +101,8 @@ def _split(name: str) -> tuple[str, str, int, str, str, str] | None:
     Raises ArchError for two words where one may be.
     """
     patterns = {
-        backbone: r"(rgb|flow)_" + naming.format(r"([1-9]\d*)") + r"((?:_\w+)?)"
-        for backbone, naming in NAMINGS.items()
+        backbone: r"(rgb|flow)_" + row.naming.format(r"([1-9]\d*)") + r"((?:_\w+)?)"
+        for backbone, row in BACKBONES.items()
     }
     matches = {backbone: re.fullmatch(pattern, name) for backbone, pattern in patterns.items()}
     backbone, match = next(((b, m) for b, m in matches.items() if m), ("", None))
@@ -133,7 +131,7 @@ def _split(name: str) -> tuple[str, str, int, str, str, str] | None:
 def _join(modality: str, backbone: str, frames: int, head: str, reduction: str, fusion: str) -> str:
     """The parts in the table's order."""
     middle = [head, reduction] if HEADS[head].startswith("bert") else [reduction, head]
-    parts = [modality, NAMINGS[backbone].format(frames), *middle, fusion]
+    parts = [modality, BACKBONES[backbone].naming.format(frames), *middle, fusion]
     return "_".join(part for part in parts if part)
 
 
@@ -141,25 +139,24 @@ def _nonsense(
     modality: str, backbone: str, frames: int, head: str, reduction: str, fusion: str
 ) -> str | None:
     """Why the parts do not go together, if they do not."""
-    if (backbone, modality) not in INPUTS:
-        return f"no input is known for {modality} clips of {backbone}"
-    if backbone == TWO_PATHWAYS:
-        return _two_pathway_nonsense(frames, head, reduction, fusion)
     row = BACKBONES[backbone]
-    if fusion:
-        return f"'{fusion}' fuses two pathways, {backbone} has one"
-    if reduction and row.reduction_block is None:
-        return f"{backbone} has no reduction block for {reduction}; leave that out"
+    if modality not in row.inputs:
+        return f"no input is known for {modality} clips of {backbone}"
     if row.only_frames not in (None, frames):
         return f"{backbone} takes {row.only_frames} frames, not {frames}"
-    if frames % row.time_stride:
-        return f"{backbone} makes a token of {row.time_stride} frames, {frames} is no multiple"
+    if row.two_pathways:
+        return _two_pathway_nonsense(head, reduction, fusion)
+    if fusion:
+        return f"'{fusion}' fuses two pathways, {backbone} has one"
+    (pathway,) = row.pathways
+    if reduction and pathway.reduction_block is None:
+        return f"{backbone} has no reduction block for {reduction}; leave that out"
+    if frames % pathway.time_stride:
+        return f"{backbone} makes a token of {pathway.time_stride} frames, {frames} is no multiple"
     return None
 
 
-def _two_pathway_nonsense(frames: int, head: str, reduction: str, fusion: str) -> str | None:
-    if frames != TWO_PATHWAY_FRAMES:
-        return f"{TWO_PATHWAYS} takes {TWO_PATHWAY_FRAMES} frames, not {frames}"
+def _two_pathway_nonsense(head: str, reduction: str, fusion: str) -> str | None:
     if head not in ("", "bert10"):
         return f"two pathways are averaged or go through bert10, there is no '{head}' for them"
     if head and not (reduction and fusion):
@@ -175,7 +172,7 @@ def _row(name: str) -> ArchSpec | None:
         return ARCHS[name]
     modality, _, rest = name.partition("_")
     twin = ARCHS.get({"rgb": "flow_", "flow": "rgb_"}.get(modality, "") + rest)
-    if twin is None or (twin.backbone, modality) not in INPUTS:
+    if twin is None or modality not in BACKBONES[twin.backbone].inputs:
         return None
     return replace(twin, name=name, modality=modality)
 

@@ -23,9 +23,9 @@ from torch import Tensor
 from datasets import DataError
 from datasets.lists import VideoRecord
 from datasets.sampling import CLIP_RULES
-from engine.weights.convert import fingerprint as hash_tensors
+from engine.weights.convert import hash_tensors
 from models import NETWORKS, ArchSpec, VideoNet
-from models.archs import NAMINGS
+from models.backbones import BACKBONES
 
 FORMAT = 1
 ABOUT = "about.json"
@@ -81,7 +81,7 @@ class TokenCache:
 
 def cache_name(spec: ArchSpec) -> str:
     """What of a network is cached: the start of its name, alike for all heads on one backbone."""
-    parts = (spec.modality, NAMINGS[spec.backbone].format(spec.frames), spec.reduction)
+    parts = (spec.modality, BACKBONES[spec.backbone].naming.format(spec.frames), spec.reduction)
     return "_".join(part for part in (*parts, NETWORKS[spec.head].encodes) if part)
 
 

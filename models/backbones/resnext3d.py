@@ -2,11 +2,13 @@
 
 from torch import Tensor, nn
 
-CARDINALITY = 32
+from models.backbones.base import Backbone, FileKind, InputSpec, Pathway, numbered
+
+_GROUPS = 32
 
 
 class Bottleneck3D(nn.Module):
-    """1x1x1 -> 3x3x3 (grouped, strided) -> 1x1x1 with a shortcut, ReLU behind the sum.
+    """1x1x1 -> 3x3x3 (grouped, strided) -> 1x1x1 with a shortcut, ReLU after the sum.
 
     Args:
         in_channels, planes, out_channels: channels in, inside and out.
@@ -58,9 +60,9 @@ def init_kaiming(module: nn.Module, mode: str = "fan_in") -> nn.Module:
 
 def _stage(in_channels: int, planes: int, blocks: int, stride: int) -> nn.Sequential:
     out_channels = 2 * planes
-    first = Bottleneck3D(in_channels, planes, out_channels, stride, CARDINALITY)
+    first = Bottleneck3D(in_channels, planes, out_channels, stride, _GROUPS)
     rest = [
-        Bottleneck3D(out_channels, planes, out_channels, groups=CARDINALITY, project=False)
+        Bottleneck3D(out_channels, planes, out_channels, groups=_GROUPS, project=False)
         for _ in range(blocks - 1)
     ]
     return nn.Sequential(first, *rest)
@@ -84,4 +86,24 @@ def features(in_channels: int) -> nn.Sequential:
 
 def reduction_block(in_channels: int) -> Bottleneck3D:
     """in_channels -> 512 channels, the same bottleneck as the backbone's."""
-    return init_kaiming(Bottleneck3D(in_channels, 256, 512, groups=CARDINALITY))
+    return init_kaiming(Bottleneck3D(in_channels, 256, 512, groups=_GROUPS))
+
+
+ROWS = (
+    Backbone(
+        "resneXt3D",
+        "resneXt3D{}f101",
+        features,
+        (Pathway(2048, 16, reduction_block, 512, last_block="7.2", last_block_in=2048),),
+        {
+            "rgb": InputSpec(112, (170, 128), 255, (114.7748, 107.7354, 99.4750), (1, 1, 1)),
+            "flow": InputSpec(112, (170, 128), 255, (127.5, 127.5), (1, 1)),
+        },
+        files=FileKind(
+            "ResNeXt3D-101",
+            ("conv1.weight", "layer3.22.conv3.weight"),
+            numbered("conv1 bn1 - - layer1 layer2 layer3 layer4"),
+            "fc",
+        ),
+    ),
+)

@@ -3,13 +3,12 @@
 import torch
 from torch import Tensor, nn
 
+from models.backbones.base import Backbone, FileKind, InputSpec, Pathway, inside
 from models.backbones.resnext3d import Bottleneck3D, init_kaiming
 
 SLOW_WIDTH, FAST_WIDTH = 2048, 256
-SLOW_REDUCED, FAST_REDUCED = 512, 128
 ALPHA = 4  # frames of the fast path for one of the slow path
 FAST_STEP = 2  # clip frames for one of the fast path: 64 -> 32 fast, 8 slow
-LAST_SLOW_BLOCK, LAST_FAST_BLOCK = "s5.pathway0_res2", "s5.pathway1_res2"
 
 Pathways = tuple[Tensor, Tensor]  # (slow, fast)
 
@@ -130,14 +129,6 @@ class _Stage(nn.Module):
         return outputs[0], outputs[1]
 
 
-class _Head(nn.Module):
-    """Only the projection: PySlowFast's key for it, `head.projection`."""
-
-    def __init__(self, num_classes: int):
-        super().__init__()
-        self.projection = nn.Linear(SLOW_WIDTH + FAST_WIDTH, num_classes)
-
-
 class SlowFast(nn.Module):
     """Both pathways up to s5: a clip -> slow and fast features."""
 
@@ -152,7 +143,8 @@ class SlowFast(nn.Module):
         self.s4 = _Stage((512 + 128, 64), (256, 32), blocks=6, time=(3, 3), stride=2)
         self.s4_fuse = _Fuse(128)
         self.s5 = _Stage((1024 + 256, 128), (512, 64), blocks=3, time=(3, 3), stride=2)
-        self.head = _Head(num_classes)
+        # PySlowFast's key for the projection, `head.projection`
+        self.head = nn.ModuleDict({"projection": nn.Linear(SLOW_WIDTH + FAST_WIDTH, num_classes)})
         self._init_weights()
 
     def _init_weights(self) -> None:
@@ -174,11 +166,32 @@ class SlowFast(nn.Module):
         return self.s5(x)
 
 
-def slow_reduction_block() -> Bottleneck3D:
-    """2048 -> 512 channels; a plain bottleneck, no groups."""
-    return init_kaiming(Bottleneck3D(SLOW_WIDTH, 256, SLOW_REDUCED), mode="fan_out")
+def slow_reduction_block(in_channels: int) -> Bottleneck3D:
+    """in_channels -> 512 channels; a plain bottleneck, no groups."""
+    return init_kaiming(Bottleneck3D(in_channels, 256, 512), mode="fan_out")
 
 
-def fast_reduction_block() -> Bottleneck3D:
-    """256 -> 128 channels; a plain bottleneck, no groups."""
-    return init_kaiming(Bottleneck3D(FAST_WIDTH, 64, FAST_REDUCED), mode="fan_out")
+def fast_reduction_block(in_channels: int) -> Bottleneck3D:
+    """in_channels -> 128 channels; a plain bottleneck, no groups."""
+    return init_kaiming(Bottleneck3D(in_channels, 64, 128), mode="fan_out")
+
+
+ROWS = (
+    Backbone(
+        "slowfast",
+        "slowfast{}f_50",
+        SlowFast,
+        (
+            Pathway(SLOW_WIDTH, 8, slow_reduction_block, 512, "s5.pathway0_res2", SLOW_WIDTH),
+            Pathway(FAST_WIDTH, 2, fast_reduction_block, 128, "s5.pathway1_res2", FAST_WIDTH),
+        ),
+        {"rgb": InputSpec(224, (340, 256), 1, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225))},
+        only_frames=64,
+        files=FileKind(
+            "SlowFast",
+            ("s1.pathway0_stem.conv.weight",),
+            inside("s1 s2 s3 s4 s5 s1_fuse s2_fuse s3_fuse s4_fuse", "model"),
+            "head.projection",
+        ),
+    ),
+)

@@ -8,6 +8,7 @@ zeros would tell the first token from the last and so give the order away.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.backbones.base import Backbone, InputSpec, Pathway
 from models.backbones.resnext3d import init_kaiming
 
 
@@ -63,3 +64,17 @@ def features(in_channels: int) -> nn.Sequential:
 def reduction_block(in_channels: int) -> ResidualBlock:
     """in_channels -> 64 channels; takes the place of the last block, stride included."""
     return init_kaiming(ResidualBlock(in_channels, 64, stride=(1, 2, 2)))
+
+
+ROWS = (
+    Backbone(
+        "tiny3D",
+        "tiny3D{}f",
+        features,
+        (Pathway(128, 2, reduction_block, 64, last_block="5", last_block_in=64),),
+        {
+            "rgb": InputSpec(56, (85, 64), 1, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+            "flow": InputSpec(56, (85, 64), 1, (0.5, 0.5), (0.125, 0.125)),
+        },
+    ),
+)
