@@ -14,6 +14,7 @@ Layer sizes and dropout that a name does not tell are those of the nearest row.
 import difflib
 import re
 from dataclasses import replace
+from typing import NamedTuple
 
 from models.archs import ARCHS, ArchError, ArchSpec
 from models.backbones import BACKBONES
@@ -38,6 +39,26 @@ REDUCTIONS = ("FRAB", "FRMB")
 FUSIONS = ("early", "late")
 
 
+class Parts(NamedTuple):
+    """What a name says; "" for a part that it does not have. `head` is a key of HEADS."""
+
+    modality: str
+    backbone: str
+    frames: int
+    head: str
+    reduction: str
+    fusion: str
+
+    @property
+    def name(self) -> str:
+        """The parts in the table's order."""
+        middle = [self.head, self.reduction]
+        if not HEADS[self.head].startswith("bert"):
+            middle.reverse()
+        stem = [self.modality, BACKBONES[self.backbone].naming.format(self.frames)]
+        return "_".join(part for part in (*stem, *middle, self.fusion) if part)
+
+
 def get_arch(name: str) -> ArchSpec:
     """The architecture of that name.
 
@@ -47,20 +68,18 @@ def get_arch(name: str) -> ArchSpec:
     row = _row(name)
     if row:
         return row
-    parts = _split(name)
+    try:
+        parts = split_name(name)
+        reason = parts and _nonsense(parts)
+    except ArchError as error:
+        reason = error
+    if reason:
+        raise ArchError(f"the architecture '{name}' makes no sense: {reason}")
     if parts is None:
         close = difflib.get_close_matches(name, ARCHS, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else "known: " + ", ".join(ARCHS)
         raise ArchError(f"unknown architecture '{name}': {hint}")
-    modality, backbone, frames, head, reduction, fusion = parts
-    reason = _nonsense(*parts)
-    if reason:
-        raise ArchError(f"the architecture '{name}' makes no sense: {reason}")
-    canonical = _join(*parts)
-    row = _row(canonical)
-    if row:
-        return row
-    return _compose(canonical, *parts)
+    return _row(parts.name) or _compose(parts)
 
 
 def with_head(spec: ArchSpec, head: str) -> ArchSpec:
@@ -71,18 +90,17 @@ def with_head(spec: ArchSpec, head: str) -> ArchSpec:
     if BACKBONES[spec.backbone].two_pathways or head not in HEADS:
         what = spec.name if head in HEADS else f"'{head}'"
         raise ArchError(f"{what}: choose a network of one pathway and of the heads {list(HEADS)}")
-    parts = (spec.modality, spec.backbone, spec.frames, head, spec.reduction or "", "")
-    return _compose(_join(*parts), *parts)
+    reduction = spec.reduction or ""
+    return _compose(Parts(spec.modality, spec.backbone, spec.frames, head, reduction, ""))
 
 
-def _compose(
-    name: str, modality: str, backbone: str, frames: int, head: str, reduction: str, fusion: str
-) -> ArchSpec:
+def _compose(parts: Parts) -> ArchSpec:
+    modality, backbone, frames, head, reduction, fusion = parts
     kind = HEADS[head]
     if BACKBONES[backbone].two_pathways:
         kind = f"two_pathway_bert_{fusion}" if fusion else "two_pathway_average"
     return ArchSpec(
-        name=name,
+        name=parts.name,
         modality=modality,
         backbone=backbone,
         frames=frames,
@@ -95,68 +113,52 @@ def _compose(
     )
 
 
-def _split(name: str) -> tuple[str, str, int, str, str, str] | None:
-    """Modality, backbone, frames, head, reduction, fusion; None if it follows no grammar.
+def split_name(name: str) -> Parts | None:
+    """The parts of a name; None if it follows no grammar.
 
     Raises ArchError for two words where one may be.
     """
-    patterns = {
-        backbone: r"(rgb|flow)_" + row.naming.format(r"([1-9]\d*)") + r"((?:_\w+)?)"
-        for backbone, row in BACKBONES.items()
-    }
-    matches = {backbone: re.fullmatch(pattern, name) for backbone, pattern in patterns.items()}
-    backbone, match = next(((b, m) for b, m in matches.items() if m), ("", None))
-    if match is None:
+    for row in BACKBONES.values():
+        pattern = r"(rgb|flow)_" + row.naming.format(r"([1-9]\d*)") + r"((?:_\w+)?)"
+        match = re.fullmatch(pattern, name)
+        if match:
+            break
+    else:
         return None
-    words = match[3].removeprefix("_")
+    words = match[3].removeprefix("_").split("_")
     found = []
     for choices in (REDUCTIONS, FUSIONS):
-        chosen = [word for word in words.split("_") if word in choices]
+        chosen = [word for word in words if word in choices]
         if len(chosen) > 1:
-            both = " and ".join(chosen)
-            raise ArchError(f"the architecture '{name}' makes no sense: {both}, one is the most")
+            raise ArchError(f"{' and '.join(chosen)}, one is the most")
         found += chosen or [""]
-        words = "_".join(word for word in words.split("_") if word not in choices)
-    if words not in HEADS:
-        if all(word in HEAD_WORDS for word in words.split("_")):
-            heads = ", ".join(filter(None, HEADS))
-            raise ArchError(
-                f"the architecture '{name}' makes no sense: there is no head '{words}', one of "
-                f"{heads} is the most"
-            )
-        return None
-    return match[1], backbone, int(match[2]), words, *found
+        words = [word for word in words if word not in choices]
+    head = "_".join(words)
+    if head in HEADS:
+        return Parts(match[1], row.name, int(match[2]), head, *found)
+    if HEAD_WORDS.issuperset(words):
+        heads = ", ".join(filter(None, HEADS))
+        raise ArchError(f"there is no head '{head}', one of {heads} is the most")
+    return None
 
 
-def _join(modality: str, backbone: str, frames: int, head: str, reduction: str, fusion: str) -> str:
-    """The parts in the table's order."""
-    middle = [head, reduction] if HEADS[head].startswith("bert") else [reduction, head]
-    parts = [modality, BACKBONES[backbone].naming.format(frames), *middle, fusion]
-    return "_".join(part for part in parts if part)
-
-
-def _nonsense(
-    modality: str, backbone: str, frames: int, head: str, reduction: str, fusion: str
-) -> str | None:
+def _nonsense(parts: Parts) -> str | None:
     """Why the parts do not go together, if they do not."""
+    modality, backbone, frames, head, reduction, fusion = parts
     row = BACKBONES[backbone]
+    path = row.pathways[0]
     if modality not in row.inputs:
         return f"no input is known for {modality} clips of {backbone}"
     if row.only_frames not in (None, frames):
         return f"{backbone} takes {row.only_frames} frames, not {frames}"
-    if row.two_pathways:
-        return _two_pathway_nonsense(head, reduction, fusion)
-    if fusion:
+    if fusion and not row.two_pathways:
         return f"'{fusion}' fuses two pathways, {backbone} has one"
-    (pathway,) = row.pathways
-    if reduction and pathway.reduction_block is None:
+    if reduction and path.reduction_block is None:
         return f"{backbone} has no reduction block for {reduction}; leave that out"
-    if frames % pathway.time_stride:
-        return f"{backbone} makes a token of {pathway.time_stride} frames, {frames} is no multiple"
-    return None
-
-
-def _two_pathway_nonsense(head: str, reduction: str, fusion: str) -> str | None:
+    if frames % path.time_stride:
+        return f"{backbone} makes a token of {path.time_stride} frames, {frames} is no multiple"
+    if not row.two_pathways:
+        return None
     if head not in ("", "bert10"):
         return f"two pathways are averaged or go through bert10, there is no '{head}' for them"
     if head and not (reduction and fusion):

@@ -107,18 +107,13 @@ _NAMES = (
     "Conv3d_1a_7x7 - Conv3d_2b_1x1 Conv3d_2c_3x3 - Mixed_3b Mixed_3c - "
     "Mixed_4b Mixed_4c Mixed_4d Mixed_4e Mixed_4f - Mixed_5b Mixed_5c"
 )
+# fmt: off
 ROWS = (
-    Backbone(
-        "I3D",
-        "I3D{}f",
-        features,
-        (Pathway(1024, 8, reduction_block, 512, last_block="15", last_block_in=832),),
-        {
-            "rgb": InputSpec(224, (340, 256), 1, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-            "flow": InputSpec(224, (340, 256), 1, (0.5, 0.5), (0.5, 0.5)),
-        },
-        files=FileKind(
-            "I3D", ("Conv3d_1a_7x7.conv3d.weight",), numbered(_NAMES), "logits.conv3d", True
-        ),
-    ),
+    Backbone("I3D", "I3D{}f", features,
+             (Pathway(1024, 8, reduction_block, 512, last_block="15", last_block_in=832),),
+             {"rgb": InputSpec(224, (340, 256), 1, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+              "flow": InputSpec(224, (340, 256), 1, (0.5, 0.5), (0.5, 0.5))},
+             files=FileKind("I3D", ("Conv3d_1a_7x7.conv3d.weight",), numbered(_NAMES),
+                            "logits.conv3d", pointwise=True)),
 )
+# fmt: on

@@ -117,70 +117,29 @@ _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PYSLOWFAST = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 _RESNET = numbered("stem layer1 layer2 layer3 layer4")
 
+# fmt: off
 ROWS = (
-    Backbone(
-        "r2plus1d",
-        "r2plus1d_{}f_34",
-        r2plus1d_34_features,
-        (Pathway(512, time_stride=8),),
-        _inputs(112, (170, 128), *_KINETICS),
-        files=FileKind("R(2+1)D-34", ("stem.3.weight", "layer1.2.conv1.0.3.weight"), _RESNET, "fc"),
-    ),
-    Backbone(
-        "r2plus1d_18",
-        "r2plus1d_{}f_18",
-        r2plus1d_18_features,
-        (Pathway(512, time_stride=8),),
-        _inputs(112, (171, 128), *_KINETICS),
-        files=FileKind("R(2+1)D-18", ("stem.3.weight", "layer1.1.conv1.0.3.weight"), _RESNET, "fc"),
-    ),
-    Backbone(
-        "r3d_18",
-        "r3d_{}f_18",
-        r3d_18_features,
-        (Pathway(512, time_stride=8),),
-        _inputs(112, (171, 128), *_KINETICS),
-        files=FileKind("R3D-18", ("stem.0.weight", "layer1.1.conv1.0.weight"), _RESNET, "fc"),
-    ),
-    Backbone(
-        "s3d",
-        "s3d{}f",
-        s3d_features,
-        (Pathway(1024, time_stride=8),),
-        _inputs(224, (256, 256), *_KINETICS),
-        files=FileKind(
-            "S3D",
-            ("features.0.0.0.weight", "classifier.1.weight"),
-            {"features": "features"},
-            "classifier.1",
-            pointwise=True,
-        ),
-    ),
-    Backbone(
-        "swin3d_t",
-        "swin3d_{}f_t",
-        Swin3D,
-        (Pathway(768, time_stride=2),),
-        _inputs(224, (340, 256), *_IMAGENET),
-        files=FileKind(
-            "Swin3D-T",
-            ("patch_embed.proj.weight", "norm.weight"),
-            inside("patch_embed features norm"),
-            "head",
-        ),
-    ),
-    Backbone(
-        "mvit_v2_s",
-        "mvit_v2_{}f_s",
-        MViT,
-        (Pathway(768, time_stride=2),),
-        _inputs(224, (340, 256), *_PYSLOWFAST),
-        only_frames=16,  # its relative positions, and so its weights, are those of one length
-        files=FileKind(
-            "MViTv2-S",
-            ("conv_proj.weight", "norm.weight"),
-            inside("conv_proj pos_encoding blocks norm"),
-            "head.1",
-        ),
-    ),
+    Backbone("r2plus1d", "r2plus1d_{}f_34", r2plus1d_34_features, (Pathway(512, 8),),
+             _inputs(112, (170, 128), *_KINETICS), files=FileKind(
+                 "R(2+1)D-34", ("stem.3.weight", "layer1.2.conv1.0.3.weight"), _RESNET, "fc")),
+    Backbone("r2plus1d_18", "r2plus1d_{}f_18", r2plus1d_18_features, (Pathway(512, 8),),
+             _inputs(112, (171, 128), *_KINETICS), files=FileKind(
+                 "R(2+1)D-18", ("stem.3.weight", "layer1.1.conv1.0.3.weight"), _RESNET, "fc")),
+    Backbone("r3d_18", "r3d_{}f_18", r3d_18_features, (Pathway(512, 8),),
+             _inputs(112, (171, 128), *_KINETICS), files=FileKind(
+                 "R3D-18", ("stem.0.weight", "layer1.1.conv1.0.weight"), _RESNET, "fc")),
+    Backbone("s3d", "s3d{}f", s3d_features, (Pathway(1024, 8),),
+             _inputs(224, (256, 256), *_KINETICS), files=FileKind(
+                 "S3D", ("features.0.0.0.weight", "classifier.1.weight"),
+                 {"features": "features"}, "classifier.1", pointwise=True)),
+    Backbone("swin3d_t", "swin3d_{}f_t", Swin3D, (Pathway(768, 2),),
+             _inputs(224, (340, 256), *_IMAGENET), files=FileKind(
+                 "Swin3D-T", ("patch_embed.proj.weight", "norm.weight"),
+                 inside("patch_embed features norm"), "head")),
+    # MViT's relative positions, and so its weights, are those of one clip length.
+    Backbone("mvit_v2_s", "mvit_v2_{}f_s", MViT, (Pathway(768, 2),),
+             _inputs(224, (340, 256), *_PYSLOWFAST), only_frames=16, files=FileKind(
+                 "MViTv2-S", ("conv_proj.weight", "norm.weight"),
+                 inside("conv_proj pos_encoding blocks norm"), "head.1")),
 )
+# fmt: on

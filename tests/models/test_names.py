@@ -8,7 +8,7 @@ import torch
 from models import ArchError, create_model, get_arch, list_archs
 from models.archs import ARCHS
 from models.backbones import BACKBONES
-from models.names import FUSIONS, HEADS, REDUCTIONS, _join, _split
+from models.names import FUSIONS, HEADS, REDUCTIONS, Parts, split_name
 
 
 def test_rows_come_first_and_keep_their_irregular_meaning():
@@ -111,8 +111,8 @@ def test_every_combination_is_built_or_refused():
         for parts in itertools.product(
             ("rgb", "flow"), [backbone], frames, HEADS, ("", *REDUCTIONS), ("", *FUSIONS)
         ):
-            name = _join(*parts)
-            assert _split(name) == parts
+            name = Parts(*parts).name
+            assert split_name(name) == parts
             assert row.naming.format(parts[2]) in name
             try:
                 spec = get_arch(name)
