@@ -94,27 +94,19 @@ _ROWS = (
     ArchSpec("rgb_r2plus1d_32f_34",                        "rgb",  "r2plus1d",  32, "average"),
     ArchSpec("rgb_r2plus1d_32f_34_bert10",                 "rgb",  "r2plus1d",  32, "bert10"),
     ArchSpec("rgb_r2plus1d_64f_34_bert10",                 "rgb",  "r2plus1d",  64, "bert10"),
-    # torchvision's networks, whose Kinetics weights can be had.
-    ArchSpec("rgb_r2plus1d_16f_18",                        "rgb",  "r2plus1d_18", 16, "average"),
-    ArchSpec("rgb_r2plus1d_16f_18_bert10",                 "rgb",  "r2plus1d_18", 16, "bert10"),
-    ArchSpec("rgb_r3d_16f_18",                             "rgb",  "r3d_18",      16, "average"),
-    ArchSpec("rgb_r3d_16f_18_bert10",                      "rgb",  "r3d_18",      16, "bert10"),
-    ArchSpec("rgb_s3d64f",                                 "rgb",  "s3d",         64, "average"),
-    ArchSpec("rgb_s3d64f_bert10",                          "rgb",  "s3d",         64, "bert10"),
-    ArchSpec("rgb_swin3d_32f_t",                           "rgb",  "swin3d_t",    32, "average"),
-    ArchSpec("rgb_swin3d_32f_t_bert10",                    "rgb",  "swin3d_t",    32, "bert10"),
-    ArchSpec("rgb_mvit_v2_16f_s",                          "rgb",  "mvit_v2_s",   16, "average"),
-    ArchSpec("rgb_mvit_v2_16f_s_bert10",                   "rgb",  "mvit_v2_s",   16, "bert10"),
-    ArchSpec("flow_r2plus1d_16f_18",                       "flow", "r2plus1d_18", 16, "average"),
-    ArchSpec("flow_r2plus1d_16f_18_bert10",                "flow", "r2plus1d_18", 16, "bert10"),
-    ArchSpec("flow_r3d_16f_18",                            "flow", "r3d_18",      16, "average"),
-    ArchSpec("flow_r3d_16f_18_bert10",                     "flow", "r3d_18",      16, "bert10"),
-    ArchSpec("flow_s3d64f",                                "flow", "s3d",         64, "average"),
-    ArchSpec("flow_s3d64f_bert10",                         "flow", "s3d",         64, "bert10"),
-    ArchSpec("flow_swin3d_32f_t",                          "flow", "swin3d_t",    32, "average"),
-    ArchSpec("flow_swin3d_32f_t_bert10",                   "flow", "swin3d_t",    32, "bert10"),
-    ArchSpec("flow_mvit_v2_16f_s",                         "flow", "mvit_v2_s",   16, "average"),
-    ArchSpec("flow_mvit_v2_16f_s_bert10",                  "flow", "mvit_v2_s",   16, "bert10"),
+    # torchvision's networks, whose Kinetics weights can be fetched: each with both heads.
+    *(
+        ArchSpec(f"{modality}_{name}{suffix}", modality, backbone, frames, head)
+        for modality in ("rgb", "flow")
+        for name, backbone, frames in (
+            ("r2plus1d_16f_18", "r2plus1d_18", 16),
+            ("r3d_16f_18",      "r3d_18",      16),
+            ("s3d64f",          "s3d",         64),
+            ("swin3d_32f_t",    "swin3d_t",    32),
+            ("mvit_v2_16f_s",   "mvit_v2_s",   16),
+        )
+        for suffix, head in (("", "average"), ("_bert10", "bert10"))
+    ),
     # Small ones for trying, teaching and tests.
     ArchSpec("rgb_tiny3D16f",                              "rgb",  "tiny3D",    16, "average", dropout=0.2),
     ArchSpec("flow_tiny3D16f",                             "flow", "tiny3D",    16, "average", dropout=0.2),

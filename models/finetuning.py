@@ -33,8 +33,8 @@ def freeze(model: VideoNet, backbone: bool, batch_norms: bool) -> list[nn.Module
 def parameter_groups(model: VideoNet, lr: float, layer_decay: float) -> list:
     """The optimizer's parameters, in registration order; with decay, one group for each depth.
 
-    The head's rate is `lr`, the backbone's last part's `lr * layer_decay`, and so on down to its
-    input (arXiv 1801.06146, arXiv 2106.08254). The head's group is the first.
+    The head's rate is `lr`, the last part of the backbone has `lr * layer_decay`, and so on down to
+    the input (arXiv 1801.06146, arXiv 2106.08254). The head's group is the first.
     """
     if layer_decay == 1:
         return list(model.parameters())

@@ -1,4 +1,4 @@
-"""What scripts/weights.py does with files of weights: gets, inspects and converts them."""
+"""Fetches, inspects and converts files of weights, for scripts/weights.py."""
 
 import hashlib
 import tempfile

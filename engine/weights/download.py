@@ -18,7 +18,7 @@ class DownloadError(OSError):
 def download(
     url: str, target: Path, sha256: str = "", verify: Callable[[Path], object] | None = None
 ) -> None:
-    """Fetches `url` to `target`; if that fails, nothing is left behind and `target` is as it was.
+    """Fetches `url` to `target`; a failure leaves no file, and `target` as it was.
 
     Args:
         sha256: of the whole file, or its first digits; "" where unknown.

@@ -51,7 +51,7 @@ class WeightSource:
         files: names it may have in `weights/`; `get` writes the first.
         origin: where from.
         licence: of the weights, as their publisher says.
-        megabytes: size of the file, about; None where unknown.
+        megabytes: approximate size of the file; None where unknown.
         sha256: of the file, or its first digits; "" where unknown.
         contents: `hash_tensors` of the tensors, where the file's own bytes may differ.
     """
