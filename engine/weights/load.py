@@ -208,6 +208,7 @@ def _check_complete(
     usable: Mapping[str, Tensor],
 ) -> list[str]:
     """The network's entries that stay new: its head's, no other; raises ArchError otherwise."""
+    # what the network lacks
     own = model.state_dict()
     shapes = {key: tuple(value.shape) for key, value in renamed.items()}
     missing = [key for key in own if key not in usable and not key.endswith(COUNTER)]
@@ -218,6 +219,7 @@ def _check_complete(
         for key in missing
         if key not in head
     ]
+    # what the network does not know
     replaced = tuple(f"{block}." for block in model.replaced_blocks())
     known = HEAD_PARTS if kind is CHECKPOINT else (CLASSIFIER,)
     misfits += [
