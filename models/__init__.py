@@ -1,6 +1,7 @@
-"""The networks: `create_model`, and the table of architectures behind it."""
+"""The networks: `create_model`, and the heads that the table of architectures names."""
 
-from models.archs import ArchError, ArchSpec, InputSpec, list_archs
+from models.archs import ArchError, ArchSpec, list_archs
+from models.backbones.base import InputSpec
 from models.heads import (
     AverageNet,
     Bert2Net,

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-HEADS = 8
 DROPOUT = 0.1
 KEEP_PROBABILITY = 0.8  # of a token, while training
 
@@ -62,14 +61,6 @@ class FeedForward(nn.Module):
         return self.w_2(self.dropout(F.gelu(self.w_1(x), approximate="tanh")))
 
 
-class _Sublayer(nn.Module):
-    """Holds a sublayer's norm under the reference's key."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.norm = LayerNorm(width)
-
-
 class TransformerBlock(nn.Module):
     """x + drop(attention(norm(x))), then x + drop(feed-forward(norm(x))), then drop."""
 
@@ -77,26 +68,14 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.attention = MultiHeadAttention(width, heads)
         self.feed_forward = FeedForward(width)
-        self.input_sublayer = _Sublayer(width)
-        self.output_sublayer = _Sublayer(width)
+        self.input_sublayer = nn.ModuleDict({"norm": LayerNorm(width)})  # the reference's keys
+        self.output_sublayer = nn.ModuleDict({"norm": LayerNorm(width)})
         self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         x = x + self.dropout(self.attention(self.input_sublayer.norm(x), mask))
         x = x + self.dropout(self.feed_forward(self.output_sublayer.norm(x)))
         return self.dropout(x)
-
-
-class _LearnedPosition(nn.Module):
-    def __init__(self, length: int, width: int):
-        super().__init__()
-        self.pe = nn.Parameter(torch.empty(1, length, width))
-
-
-class _Embedding(nn.Module):
-    def __init__(self, length: int, width: int):
-        super().__init__()
-        self.learnedPosition = _LearnedPosition(length, width)
 
 
 class BERT(nn.Module):
@@ -121,7 +100,7 @@ class BERT(nn.Module):
         token_std: float = 0.02,
         linear_std: float | None = None,
         layers: int = 1,
-        heads: int = HEADS,
+        heads: int = 8,
         class_token: bool = True,
     ):
         super().__init__()
@@ -129,7 +108,8 @@ class BERT(nn.Module):
             raise ValueError(f"{width} channels cannot be split into {heads} heads")
         token = nn.Parameter(torch.empty(1, 1, width)) if class_token else None
         self.register_parameter("clsToken", token)
-        self.embedding = _Embedding(tokens + class_token, width)
+        positions = nn.Parameter(torch.empty(1, tokens + class_token, width))
+        self.embedding = nn.ModuleDict({"learnedPosition": nn.ParameterDict({"pe": positions})})
         self.transformer_blocks = nn.ModuleList(
             TransformerBlock(width, heads) for _ in range(layers)
         )

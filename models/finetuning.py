@@ -1,7 +1,10 @@
-"""Flags about the backbone: what stays as it was, learns more slowly, or is computed twice."""
+"""Fine-tuning: what of a network is frozen, learns more slowly, or is computed twice."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
@@ -30,8 +33,8 @@ def freeze(model: VideoNet, backbone: bool, batch_norms: bool) -> list[nn.Module
 def parameter_groups(model: VideoNet, lr: float, layer_decay: float) -> list:
     """The optimizer's parameters, in registration order; with decay, one group for each depth.
 
-    The head's rate is `lr`, the backbone's last part's `lr * layer_decay`, and so on down to its
-    input (arXiv 1801.06146, arXiv 2106.08254). The head's group is the first.
+    The head's rate is `lr`, the last part of the backbone has `lr * layer_decay`, and so on down to
+    the input (arXiv 1801.06146, arXiv 2106.08254). The head's group is the first.
     """
     if layer_decay == 1:
         return list(model.parameters())
@@ -58,48 +61,49 @@ def drop_tokens(model: VideoNet, probability: float) -> None:
 
 def recompute_activations(model: VideoNet) -> None:
     """Lets each block of the backbone keep its input alone and compute the rest again when the
-    gradient comes (arXiv 1604.06174)."""
+    gradient comes (arXiv 1604.06174); a `Recomputed` takes the block's place."""
+    wrappers = {}
     for part in model.backbone_parts():
-        blocks = list(part) if isinstance(part, nn.Sequential) else [part]
-        for block in blocks:
-            if any(True for _ in block.parameters()):
-                block.forward = _Recomputed(block)
+        for block in part if isinstance(part, nn.Sequential) else [part]:
+            if list(block.children()) and list(block.parameters()):  # a layer alone saves nothing
+                wrappers[block] = Recomputed(block)
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if module in wrappers:
+            model.set_submodule(name, wrappers[module])
 
 
-class _Recomputed:
-    """A block's forward pass that keeps nothing inside."""
+class Recomputed(nn.Module):
+    """A block that keeps nothing inside; keys, parameters and children are the block's own."""
 
     def __init__(self, block: nn.Module):
-        self.block = block
+        super().__init__()
+        self._block = (block,)  # not registered: the entries of `block.` would be new keys
+        self._modules, self._parameters = block._modules, block._parameters
+        self._buffers = block._buffers
+        self._non_persistent_buffers_set = block._non_persistent_buffers_set
+        self.training = block.training
 
-    def __call__(self, *inputs):
-        forward = type(self.block).forward
+    def forward(self, *inputs: Tensor) -> Tensor:
+        (block,) = self._block
+        block.training = self.training
         if not torch.is_grad_enabled():
-            return forward(self.block, *inputs)
-        return checkpoint(
-            forward, self.block, *inputs, use_reentrant=False, context_fn=self._contexts
-        )
+            return block(*inputs)
+        return checkpoint(block, *inputs, use_reentrant=False, context_fn=self._contexts)
 
-    def _contexts(self):
-        return _Untracked([]), _Untracked(_batch_norms(self.block))
+    def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        return nullcontext(), _untracked(self)
 
 
-def _batch_norms(block: nn.Module) -> list[_BatchNorm]:
-    return [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-
-
-class _Untracked:
-    """A context in which batch norms leave their running statistics alone: a batch counts once."""
-
-    def __init__(self, norms: list[_BatchNorm]):
-        self.norms = norms
-
-    def __enter__(self) -> None:
-        self.earlier = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in self.norms]
-        for norm in self.norms:
-            norm.momentum = 0.0
-
-    def __exit__(self, *_: object) -> None:
-        for norm, (momentum, batches) in zip(self.norms, self.earlier, strict=True):
+@contextmanager
+def _untracked(block: nn.Module) -> Iterator[None]:
+    """Batch norms leave their running statistics alone: a batch counts once."""
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    earlier = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, batches) in zip(norms, earlier, strict=True):
             norm.momentum = momentum
             norm.num_batches_tracked.copy_(batches)

@@ -97,16 +97,17 @@ class LateTemporalNet(VideoNet):
     def __init__(self, spec: ArchSpec, num_classes: int):
         super().__init__()
         backbone = BACKBONES[spec.backbone]
+        (pathway,) = backbone.pathways
         self.spec = spec
         self.features = backbone.features(spec.input.channels)
-        self.width = backbone.reduced_width if spec.reduction else backbone.width
-        self.num_tokens = spec.frames // backbone.time_stride
+        self.width = pathway.reduced_width if spec.reduction else pathway.width
+        self.num_tokens = spec.frames // pathway.time_stride
         self.mapper = None
         if spec.reduction == "FRAB":
-            self.mapper = backbone.reduction_block(backbone.width)
+            self.mapper = pathway.reduction_block(pathway.width)
         elif spec.reduction == "FRMB":
-            block = backbone.reduction_block(backbone.last_block_in)
-            self.features.set_submodule(backbone.last_block, block)
+            block = pathway.reduction_block(pathway.last_block_in)
+            self.features.set_submodule(pathway.last_block, block)
         self.dropout = nn.Dropout(spec.dropout)
         class_width = self.add_head()
         self.fc_action = action_classifier(class_width, num_classes)
@@ -124,7 +125,7 @@ class LateTemporalNet(VideoNet):
     def replaced_blocks(self) -> list[str]:
         if self.spec.reduction != "FRMB":
             return []
-        return [f"features.{BACKBONES[self.spec.backbone].last_block}"]
+        return [f"features.{BACKBONES[self.spec.backbone].pathways[0].last_block}"]
 
     def add_head(self) -> int:
         """Registers the head's layers and returns the width of its class vector."""

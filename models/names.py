@@ -5,8 +5,8 @@
 In this order:
 1. a row of the table, whose irregular names stay what they were published as;
 2. the other modality's twin of a row, so that two streams of one name are one network;
-3. the parts, each at most once, in any order behind the backbone. The network's own name has
-   them in the table's order, a BERT head before the reduction and any other behind it.
+3. the parts, each at most once, in any order after the backbone. The network's own name has
+   them in the table's order, a BERT head before the reduction and any other after it.
    `bert10_2layers`, `bert10_1head` and `bert10_noclass` are the paper's variants of BERT.
 Layer sizes and dropout that a name does not tell are those of the nearest row.
 """
@@ -14,8 +14,9 @@ Layer sizes and dropout that a name does not tell are those of the nearest row.
 import difflib
 import re
 from dataclasses import replace
+from typing import NamedTuple
 
-from models.archs import ARCHS, INPUTS, NAMINGS, ArchError, ArchSpec
+from models.archs import ARCHS, ArchError, ArchSpec
 from models.backbones import BACKBONES
 
 BERT_VARIANTS = {
@@ -36,8 +37,26 @@ HEADS = {
 HEAD_WORDS = {word for head in HEADS if head for word in head.split("_")}
 REDUCTIONS = ("FRAB", "FRMB")
 FUSIONS = ("early", "late")
-TWO_PATHWAYS = "slowfast"
-TWO_PATHWAY_FRAMES = 64
+
+
+class Parts(NamedTuple):
+    """What a name says; "" for a part that it does not have. `head` is a key of HEADS."""
+
+    modality: str
+    backbone: str
+    frames: int
+    head: str
+    reduction: str
+    fusion: str
+
+    @property
+    def name(self) -> str:
+        """The parts in the table's order."""
+        middle = [self.head, self.reduction]
+        if not HEADS[self.head].startswith("bert"):
+            middle.reverse()
+        stem = [self.modality, BACKBONES[self.backbone].naming.format(self.frames)]
+        return "_".join(part for part in (*stem, *middle, self.fusion) if part)
 
 
 def get_arch(name: str) -> ArchSpec:
@@ -49,20 +68,18 @@ def get_arch(name: str) -> ArchSpec:
     row = _row(name)
     if row:
         return row
-    parts = _split(name)
+    try:
+        parts = split_name(name)
+        reason = parts and _nonsense(parts)
+    except ArchError as error:
+        reason = error
+    if reason:
+        raise ArchError(f"the architecture '{name}' makes no sense: {reason}")
     if parts is None:
         close = difflib.get_close_matches(name, ARCHS, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else "known: " + ", ".join(ARCHS)
         raise ArchError(f"unknown architecture '{name}': {hint}")
-    modality, backbone, frames, head, reduction, fusion = parts
-    reason = _nonsense(*parts)
-    if reason:
-        raise ArchError(f"the architecture '{name}' makes no sense: {reason}")
-    canonical = _join(*parts)
-    row = _row(canonical)
-    if row:
-        return row
-    return _compose(canonical, *parts)
+    return _row(parts.name) or _compose(parts)
 
 
 def with_head(spec: ArchSpec, head: str) -> ArchSpec:
@@ -70,21 +87,20 @@ def with_head(spec: ArchSpec, head: str) -> ArchSpec:
 
     Raises ArchError for a head or a backbone that there is not.
     """
-    if spec.backbone == TWO_PATHWAYS or head not in HEADS:
+    if BACKBONES[spec.backbone].two_pathways or head not in HEADS:
         what = spec.name if head in HEADS else f"'{head}'"
         raise ArchError(f"{what}: choose a network of one pathway and of the heads {list(HEADS)}")
-    parts = (spec.modality, spec.backbone, spec.frames, head, spec.reduction or "", "")
-    return _compose(_join(*parts), *parts)
+    reduction = spec.reduction or ""
+    return _compose(Parts(spec.modality, spec.backbone, spec.frames, head, reduction, ""))
 
 
-def _compose(
-    name: str, modality: str, backbone: str, frames: int, head: str, reduction: str, fusion: str
-) -> ArchSpec:
+def _compose(parts: Parts) -> ArchSpec:
+    modality, backbone, frames, head, reduction, fusion = parts
     kind = HEADS[head]
-    if backbone == TWO_PATHWAYS:
+    if BACKBONES[backbone].two_pathways:
         kind = f"two_pathway_bert_{fusion}" if fusion else "two_pathway_average"
     return ArchSpec(
-        name=name,
+        name=parts.name,
         modality=modality,
         backbone=backbone,
         frames=frames,
@@ -97,69 +113,52 @@ def _compose(
     )
 
 
-def _split(name: str) -> tuple[str, str, int, str, str, str] | None:
-    """Modality, backbone, frames, head, reduction, fusion; None if it follows no grammar.
+def split_name(name: str) -> Parts | None:
+    """The parts of a name; None if it follows no grammar.
 
     Raises ArchError for two words where one may be.
     """
-    patterns = {
-        backbone: r"(rgb|flow)_" + naming.format(r"([1-9]\d*)") + r"((?:_\w+)?)"
-        for backbone, naming in NAMINGS.items()
-    }
-    matches = {backbone: re.fullmatch(pattern, name) for backbone, pattern in patterns.items()}
-    backbone, match = next(((b, m) for b, m in matches.items() if m), ("", None))
-    if match is None:
+    for row in BACKBONES.values():
+        pattern = r"(rgb|flow)_" + row.naming.format(r"([1-9]\d*)") + r"((?:_\w+)?)"
+        match = re.fullmatch(pattern, name)
+        if match:
+            break
+    else:
         return None
-    words = match[3].removeprefix("_")
+    words = match[3].removeprefix("_").split("_")
     found = []
     for choices in (REDUCTIONS, FUSIONS):
-        chosen = [word for word in words.split("_") if word in choices]
+        chosen = [word for word in words if word in choices]
         if len(chosen) > 1:
-            both = " and ".join(chosen)
-            raise ArchError(f"the architecture '{name}' makes no sense: {both}, one is the most")
+            raise ArchError(f"{' and '.join(chosen)}, one is the most")
         found += chosen or [""]
-        words = "_".join(word for word in words.split("_") if word not in choices)
-    if words not in HEADS:
-        if all(word in HEAD_WORDS for word in words.split("_")):
-            heads = ", ".join(filter(None, HEADS))
-            raise ArchError(
-                f"the architecture '{name}' makes no sense: there is no head '{words}', one of "
-                f"{heads} is the most"
-            )
-        return None
-    return match[1], backbone, int(match[2]), words, *found
-
-
-def _join(modality: str, backbone: str, frames: int, head: str, reduction: str, fusion: str) -> str:
-    """The parts in the table's order."""
-    middle = [head, reduction] if HEADS[head].startswith("bert") else [reduction, head]
-    parts = [modality, NAMINGS[backbone].format(frames), *middle, fusion]
-    return "_".join(part for part in parts if part)
-
-
-def _nonsense(
-    modality: str, backbone: str, frames: int, head: str, reduction: str, fusion: str
-) -> str | None:
-    """Why the parts do not go together, if they do not."""
-    if (backbone, modality) not in INPUTS:
-        return f"no input is known for {modality} clips of {backbone}"
-    if backbone == TWO_PATHWAYS:
-        return _two_pathway_nonsense(frames, head, reduction, fusion)
-    row = BACKBONES[backbone]
-    if fusion:
-        return f"'{fusion}' fuses two pathways, {backbone} has one"
-    if reduction and row.reduction_block is None:
-        return f"{backbone} has no reduction block for {reduction}; leave that out"
-    if row.only_frames not in (None, frames):
-        return f"{backbone} takes {row.only_frames} frames, not {frames}"
-    if frames % row.time_stride:
-        return f"{backbone} makes a token of {row.time_stride} frames, {frames} is no multiple"
+        words = [word for word in words if word not in choices]
+    head = "_".join(words)
+    if head in HEADS:
+        return Parts(match[1], row.name, int(match[2]), head, *found)
+    if HEAD_WORDS.issuperset(words):
+        heads = ", ".join(filter(None, HEADS))
+        raise ArchError(f"there is no head '{head}', one of {heads} is the most")
     return None
 
 
-def _two_pathway_nonsense(frames: int, head: str, reduction: str, fusion: str) -> str | None:
-    if frames != TWO_PATHWAY_FRAMES:
-        return f"{TWO_PATHWAYS} takes {TWO_PATHWAY_FRAMES} frames, not {frames}"
+def _nonsense(parts: Parts) -> str | None:
+    """Why the parts do not go together, if they do not."""
+    modality, backbone, frames, head, reduction, fusion = parts
+    row = BACKBONES[backbone]
+    path = row.pathways[0]
+    if modality not in row.inputs:
+        return f"no input is known for {modality} clips of {backbone}"
+    if row.only_frames not in (None, frames):
+        return f"{backbone} takes {row.only_frames} frames, not {frames}"
+    if fusion and not row.two_pathways:
+        return f"'{fusion}' fuses two pathways, {backbone} has one"
+    if reduction and path.reduction_block is None:
+        return f"{backbone} has no reduction block for {reduction}; leave that out"
+    if frames % path.time_stride:
+        return f"{backbone} makes a token of {path.time_stride} frames, {frames} is no multiple"
+    if not row.two_pathways:
+        return None
     if head not in ("", "bert10"):
         return f"two pathways are averaged or go through bert10, there is no '{head}' for them"
     if head and not (reduction and fusion):
@@ -175,7 +174,7 @@ def _row(name: str) -> ArchSpec | None:
         return ARCHS[name]
     modality, _, rest = name.partition("_")
     twin = ARCHS.get({"rgb": "flow_", "flow": "rgb_"}.get(modality, "") + rest)
-    if twin is None or (twin.backbone, modality) not in INPUTS:
+    if twin is None or modality not in BACKBONES[twin.backbone].inputs:
         return None
     return replace(twin, name=name, modality=modality)
 

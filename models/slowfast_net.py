@@ -5,27 +5,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.archs import ArchSpec
-from models.backbones.slowfast import (
-    FAST_REDUCED,
-    FAST_WIDTH,
-    LAST_FAST_BLOCK,
-    LAST_SLOW_BLOCK,
-    SLOW_REDUCED,
-    SLOW_WIDTH,
-    Pathways,
-    SlowFast,
-    fast_reduction_block,
-    slow_reduction_block,
-)
+from models.backbones import BACKBONES
+from models.backbones.base import Pathway
+from models.backbones.slowfast import Pathways, SlowFast
 from models.bert import BERT
 from models.late_temporal import VideoNet, action_classifier
 
-SLOW_TOKENS, FAST_TOKENS = 8, 32
-# Path -> the backbone's block that FRMB replaces, and what reduces the path.
-REDUCTIONS = {
-    "slow": (LAST_SLOW_BLOCK, slow_reduction_block),
-    "fast": (LAST_FAST_BLOCK, fast_reduction_block),
-}
+SLOW, FAST = BACKBONES["slowfast"].pathways
+SLOW_TOKENS, FAST_TOKENS = (
+    BACKBONES["slowfast"].only_frames // path.time_stride for path in (SLOW, FAST)
+)
 
 
 def _spatial_mean(features: Tensor) -> Tensor:
@@ -51,7 +40,7 @@ class TwoPathwayAverageNet(TwoPathwayNet):
         self.model = SlowFast(spec.input.channels, num_classes)
         self.dropout = nn.Dropout(spec.dropout)
         # The classifier is PySlowFast's own projection; files hold it under both names.
-        self.fc_action = action_classifier(SLOW_WIDTH + FAST_WIDTH, num_classes)
+        self.fc_action = action_classifier(SLOW.width + FAST.width, num_classes)
         self.model.head.projection = self.fc_action
 
     def replaced_blocks(self) -> list[str]:
@@ -67,9 +56,9 @@ class TwoPathwayAverageNet(TwoPathwayNet):
 
 
 class TwoPathwayBertNet(TwoPathwayNet):
-    """Reduction of the pathways that `reduced` names; the base of early and late fusion."""
+    """Reduction of the pathways in `reduced`; the base of early and late fusion."""
 
-    reduced: dict[str, str]  # path -> name that the reduction block is saved under
+    reduced: dict[str, Pathway]  # name of the saved block -> what it reduces, slow first
 
     def __init__(self, spec: ArchSpec, num_classes: int):
         super().__init__()
@@ -77,23 +66,22 @@ class TwoPathwayBertNet(TwoPathwayNet):
         self.model = SlowFast(spec.input.channels)
         self.model.head.requires_grad_(False)  # kept for its keys alone, nothing passes it
         class_width = self.add_bert()
-        for path, name in self.reduced.items():
-            last_block, reduction_block = REDUCTIONS[path]
-            block = reduction_block()
+        for name, path in self.reduced.items():
+            block = path.reduction_block(path.last_block_in)
             self.add_module(name, block)
             if spec.reduction == "FRMB":  # saved under both names, as in the reference
-                self.model.set_submodule(last_block, block)
+                self.model.set_submodule(path.last_block, block)
         self.dropout = nn.Dropout(spec.dropout)
         self.fc_action = action_classifier(class_width, num_classes)
 
     def replaced_blocks(self) -> list[str]:
         blocks = ["model.head"]
         if self.spec.reduction == "FRMB":
-            blocks += [f"model.{REDUCTIONS[path][0]}" for path in self.reduced]
+            blocks += [f"model.{path.last_block}" for path in self.reduced.values()]
         return blocks
 
     def encoder_parts(self) -> list[str]:
-        return [*super().encoder_parts(), *self.reduced.values()]
+        return [*super().encoder_parts(), *self.reduced]
 
     def add_bert(self) -> int:
         """Registers the transformers and returns the width of the class vector."""
@@ -102,22 +90,21 @@ class TwoPathwayBertNet(TwoPathwayNet):
     def pathways(self, clips: Tensor) -> Pathways:
         """Clips -> slow and fast features, reduced where the network reduces them."""
         self.spec.check_clips(clips.shape)
-        slow, fast = self.model(clips)
+        features = list(self.model(clips))
         if self.spec.reduction == "FRAB":
-            slow = self.get_submodule(self.reduced["slow"])(slow)
-            if "fast" in self.reduced:
-                fast = self.get_submodule(self.reduced["fast"])(fast)
-        return slow, fast
+            for path, name in enumerate(self.reduced):
+                features[path] = self.get_submodule(name)(features[path])
+        return features[0], features[1]
 
 
 class EarlyBertNet(TwoPathwayBertNet):
     """Both paths reduced and joined to 8 tokens of 640, one BERT."""
 
     encodes = "early"
-    reduced = {"slow": "mapper_slow", "fast": "mapper_fast"}
+    reduced = {"mapper_slow": SLOW, "mapper_fast": FAST}
 
     def add_bert(self) -> int:
-        width = SLOW_REDUCED + FAST_REDUCED
+        width = SLOW.reduced_width + FAST.reduced_width
         self.bert = BERT(width, SLOW_TOKENS)
         return width
 
@@ -137,12 +124,12 @@ class LateBertNet(TwoPathwayBertNet):
     """The slow path reduced, a BERT for each path, class vectors joined slow first."""
 
     encodes = "late"
-    reduced = {"slow": "mapper"}
+    reduced = {"mapper": SLOW}
 
     def add_bert(self) -> int:
-        self.bert_fast = BERT(FAST_WIDTH, FAST_TOKENS)
-        self.bert_slow = BERT(SLOW_REDUCED, SLOW_TOKENS)
-        return SLOW_REDUCED + FAST_WIDTH
+        self.bert_fast = BERT(FAST.width, FAST_TOKENS)
+        self.bert_slow = BERT(SLOW.reduced_width, SLOW_TOKENS)
+        return SLOW.reduced_width + FAST.width
 
     def encode(self, clips: Tensor) -> Tensor:
         """Both paths' tokens in one row, (N, 8 * 512 + 32 * 256)."""
@@ -151,10 +138,12 @@ class LateBertNet(TwoPathwayBertNet):
 
     def tokens(self, encoded: Tensor) -> dict[str, Tensor]:
         """{"slow": (N, 8, 512), "fast": (N, 32, 256)}."""
-        slow, fast = encoded.split([SLOW_TOKENS * SLOW_REDUCED, FAST_TOKENS * FAST_WIDTH], dim=1)
+        slow, fast = encoded.split(
+            [SLOW_TOKENS * SLOW.reduced_width, FAST_TOKENS * FAST.width], dim=1
+        )
         return {
-            "slow": slow.unflatten(1, (SLOW_TOKENS, SLOW_REDUCED)),
-            "fast": fast.unflatten(1, (FAST_TOKENS, FAST_WIDTH)),
+            "slow": slow.unflatten(1, (SLOW_TOKENS, SLOW.reduced_width)),
+            "fast": fast.unflatten(1, (FAST_TOKENS, FAST.width)),
         }
 
     def classify_tokens(self, tokens: dict[str, Tensor]) -> Tensor:

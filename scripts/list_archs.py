@@ -1,7 +1,7 @@
 """The table of architectures, from the registry.
 
 python scripts/list_archs.py            prints it
-python scripts/list_archs.py --update   writes it into README.md
+python scripts/list_archs.py --update   writes it into docs/ARCHITECTURES.md
 """
 
 import argparse
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
+from tabulate import tabulate
 from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -16,43 +17,49 @@ sys.path.insert(0, str(ROOT))
 
 from models import create_model, get_arch, list_archs
 
-BEGIN, END = "<!-- architectures: begin -->", "<!-- architectures: end -->"
-CLASSES = 51
+DOCUMENT = ROOT / "docs" / "ARCHITECTURES.md"
+TABLE_BEGIN, TABLE_END = "<!-- architectures: begin -->", "<!-- architectures: end -->"
+HEADINGS = ["architecture", "parameters (M)", "GMACs a clip", "frames", "size"]
 
 
-def arch_row(name: str) -> str:
+def gmacs(model: torch.nn.Module, clip: torch.Tensor) -> float:
+    """Billions of multiply-accumulates of one forward pass."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(clip)
+    return counter.get_total_flops() / 2e9
+
+
+def arch_row(name: str) -> list[object]:
     """One line of the table; nothing is computed, the clip has no data."""
     spec = get_arch(name)
     with torch.device("meta"):
-        model = create_model(name, CLASSES).eval()
+        model = create_model(name, num_classes=51).eval()
         clip = torch.empty(1, *spec.clip_shape)
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(clip)
-    gmacs = counter.get_total_flops() / 2e9
-    return f"| `{name}` | {parameters:.3f} | {gmacs:.3g} | {spec.frames} | {spec.input.crop} |"
+    numbers = [f"{parameters:.3f}", f"{gmacs(model, clip):.3g}", spec.frames, spec.input.crop]
+    return [f"`{name}`", *numbers]
 
 
 def arch_table() -> str:
     """Markdown: every architecture at 51 classes."""
-    head = "| architecture | parameters (M) | GMACs a clip | frames | size |\n|---|--:|--:|--:|--:|"
-    return "\n".join([head, *map(arch_row, list_archs())])
+    align = ["left"] + ["right"] * 4
+    rows = map(arch_row, list_archs())
+    return tabulate(rows, HEADINGS, "pipe", colalign=align, disable_numparse=True)
 
 
-def updated(readme: str) -> str:
-    """The README's text with the table between its markers."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{arch_table()}\n{END}{after}"
+def updated(document: str) -> str:
+    """The document's text with the table between its markers."""
+    before, _, rest = document.partition(TABLE_BEGIN)
+    _, _, after = rest.partition(TABLE_END)
+    return f"{before}{TABLE_BEGIN}\n{arch_table()}\n{TABLE_END}{after}"
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--update", action="store_true", help="write it into README.md")
+    parser.add_argument("--update", action="store_true", help="write docs/ARCHITECTURES.md")
     if parser.parse_args().update:
-        path = ROOT / "README.md"
-        path.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8")
+        DOCUMENT.write_text(updated(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
     else:
         print(arch_table())

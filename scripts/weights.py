@@ -19,14 +19,14 @@ from engine import UsageError
 from engine.cli import run
 from engine.files import save_atomically
 from engine.weights.convert import convert_weights, get_weights, inspect_weights
-from engine.weights.sources import SOURCES, ByHand, Url, get_source, present_file
+from engine.weights.sources import WEIGHT_SOURCES, ByHand, Url, get_source, present_file
 
 FOLDER = ROOT / "weights"
 
 
 def list_sources(args: argparse.Namespace) -> int:
     """Prints the table of sources, and which of them are here."""
-    for source in SOURCES:
+    for source in WEIGHT_SOURCES:
         here = present_file(source, FOLDER)
         size = f"{source.megabytes:.0f} MB" if source.megabytes else "size unknown"
         print(f"{source.name}{'   in weights/' if here else ''}")

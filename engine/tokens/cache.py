@@ -24,9 +24,9 @@ from datasets.files import written_whole
 from datasets.lists import VideoRecord
 from datasets.sampling import CLIP_RULES
 from engine.data import SUBSETS
-from engine.weights.convert import fingerprint as hash_tensors
+from engine.weights.convert import hash_tensors
 from models import NETWORKS, ArchSpec, VideoNet
-from models.archs import NAMINGS
+from models.backbones import BACKBONES
 
 CACHE_FORMAT = 1
 METADATA_FILE = "about.json"
@@ -90,7 +90,7 @@ class TokenCache:
 
 def cache_name(spec: ArchSpec) -> str:
     """What of a network is cached: the start of its name, alike for all heads on one backbone."""
-    words = (spec.modality, NAMINGS[spec.backbone].format(spec.frames), spec.reduction)
+    words = (spec.modality, BACKBONES[spec.backbone].naming.format(spec.frames), spec.reduction)
     return "_".join(word for word in (*words, NETWORKS[spec.head].encodes) if word)
 
 

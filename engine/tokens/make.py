@@ -24,7 +24,8 @@ from engine.tokens.cache import (
     video_path,
 )
 from engine.tokens.encode import TokenWriter
-from engine.weights.choose import NO_WEIGHTS, find_weights, how_to_get, load_weights
+from engine.weights.choose import NO_WEIGHTS, find_weights, how_to_get
+from engine.weights.load import load_weights
 from engine.weights.sources import sources_for
 from models import ArchSpec, VideoNet, create_model, get_arch
 from video_transforms import NO_FLIP, PLAIN

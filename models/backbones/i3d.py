@@ -4,8 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.backbones.base import Backbone, FileKind, InputSpec, Pathway, numbered
+
 # Widths of a Mixed module's convolutions: b0, b1a, b1b, b2a, b2b, b3b.
-MIXED = {
+_MIXED = {
     "3b": (64, 96, 128, 16, 32, 32),
     "3c": (128, 128, 192, 32, 96, 64),
     "4b": (192, 96, 208, 16, 48, 64),
@@ -29,7 +31,7 @@ def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Ten
 
 
 class MaxPoolSame(nn.MaxPool3d):
-    """Max pooling behind "SAME" zero padding."""
+    """Max pooling after "SAME" zero padding."""
 
     def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]):
         super().__init__(kernel, stride)
@@ -75,7 +77,7 @@ class Mixed(nn.Module):
 def _mixed_run(in_channels: int, *names: str) -> list[Mixed]:
     run = []
     for name in names:
-        run.append(Mixed(in_channels, MIXED[name]))
+        run.append(Mixed(in_channels, _MIXED[name]))
         in_channels = run[-1].out_channels
     return run
 
@@ -98,4 +100,20 @@ def features(in_channels: int) -> nn.Sequential:
 
 def reduction_block(in_channels: int) -> Mixed:
     """in_channels -> 512 channels, a Mixed module of its own widths."""
-    return Mixed(in_channels, MIXED["reduction"])
+    return Mixed(in_channels, _MIXED["reduction"])
+
+
+_NAMES = (
+    "Conv3d_1a_7x7 - Conv3d_2b_1x1 Conv3d_2c_3x3 - Mixed_3b Mixed_3c - "
+    "Mixed_4b Mixed_4c Mixed_4d Mixed_4e Mixed_4f - Mixed_5b Mixed_5c"
+)
+# fmt: off
+ROWS = (
+    Backbone("I3D", "I3D{}f", features,
+             (Pathway(1024, 8, reduction_block, 512, last_block="15", last_block_in=832),),
+             {"rgb": InputSpec(224, (340, 256), 1, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+              "flow": InputSpec(224, (340, 256), 1, (0.5, 0.5), (0.5, 0.5))},
+             files=FileKind("I3D", ("Conv3d_1a_7x7.conv3d.weight",), numbered(_NAMES),
+                            "logits.conv3d", pointwise=True)),
+)
+# fmt: on

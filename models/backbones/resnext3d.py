@@ -2,11 +2,21 @@
 
 from torch import Tensor, nn
 
-CARDINALITY = 32
+from models.backbones.base import Backbone, FileKind, InputSpec, Pathway, numbered
+
+_GROUPS = 32
+
+
+def conv3d(
+    in_channels: int, out_channels: int, kernel: int | tuple = 1, stride=1, **options
+) -> nn.Conv3d:
+    """A convolution without bias, padded by half its kernel."""
+    padding = kernel // 2 if isinstance(kernel, int) else tuple(k // 2 for k in kernel)
+    return nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=False, **options)
 
 
 class Bottleneck3D(nn.Module):
-    """1x1x1 -> 3x3x3 (grouped, strided) -> 1x1x1 with a shortcut, ReLU behind the sum.
+    """1x1x1 -> 3x3x3 (grouped, strided) -> 1x1x1 with a shortcut, ReLU after the sum.
 
     Args:
         in_channels, planes, out_channels: channels in, inside and out.
@@ -25,19 +35,17 @@ class Bottleneck3D(nn.Module):
         project: bool = True,
     ):
         super().__init__()
-        self.conv1 = nn.Conv3d(in_channels, planes, 1, bias=False)
+        self.conv1 = conv3d(in_channels, planes)
         self.bn1 = nn.BatchNorm3d(planes)
-        self.conv2 = nn.Conv3d(planes, planes, 3, stride, padding=1, groups=groups, bias=False)
+        self.conv2 = conv3d(planes, planes, 3, stride, groups=groups)
         self.bn2 = nn.BatchNorm3d(planes)
-        self.conv3 = nn.Conv3d(planes, out_channels, 1, bias=False)
+        self.conv3 = conv3d(planes, out_channels)
         self.bn3 = nn.BatchNorm3d(out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = None
         if project:
-            self.downsample = nn.Sequential(
-                nn.Conv3d(in_channels, out_channels, 1, stride, bias=False),
-                nn.BatchNorm3d(out_channels),
-            )
+            projection = conv3d(in_channels, out_channels, 1, stride)
+            self.downsample = nn.Sequential(projection, nn.BatchNorm3d(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, T, H, W) -> (N, out_channels, T/stride, H/stride, W/stride)."""
@@ -58,9 +66,9 @@ def init_kaiming(module: nn.Module, mode: str = "fan_in") -> nn.Module:
 
 def _stage(in_channels: int, planes: int, blocks: int, stride: int) -> nn.Sequential:
     out_channels = 2 * planes
-    first = Bottleneck3D(in_channels, planes, out_channels, stride, CARDINALITY)
+    first = Bottleneck3D(in_channels, planes, out_channels, stride, _GROUPS)
     rest = [
-        Bottleneck3D(out_channels, planes, out_channels, groups=CARDINALITY, project=False)
+        Bottleneck3D(out_channels, planes, out_channels, groups=_GROUPS, project=False)
         for _ in range(blocks - 1)
     ]
     return nn.Sequential(first, *rest)
@@ -70,7 +78,7 @@ def features(in_channels: int) -> nn.Sequential:
     """(N, in_channels, 64, 112, 112) -> (N, 2048, 4, 4, 4)."""
     return init_kaiming(
         nn.Sequential(
-            nn.Conv3d(in_channels, 64, 7, stride=(1, 2, 2), padding=3, bias=False),
+            conv3d(in_channels, 64, 7, stride=(1, 2, 2)),
             nn.BatchNorm3d(64),
             nn.ReLU(inplace=True),
             nn.MaxPool3d(3, stride=2, padding=1),
@@ -84,4 +92,16 @@ def features(in_channels: int) -> nn.Sequential:
 
 def reduction_block(in_channels: int) -> Bottleneck3D:
     """in_channels -> 512 channels, the same bottleneck as the backbone's."""
-    return init_kaiming(Bottleneck3D(in_channels, 256, 512, groups=CARDINALITY))
+    return init_kaiming(Bottleneck3D(in_channels, 256, 512, groups=_GROUPS))
+
+
+# fmt: off
+ROWS = (
+    Backbone("resneXt3D", "resneXt3D{}f101", features,
+             (Pathway(2048, 16, reduction_block, 512, last_block="7.2", last_block_in=2048),),
+             {"rgb": InputSpec(112, (170, 128), 255, (114.7748, 107.7354, 99.4750), (1, 1, 1)),
+              "flow": InputSpec(112, (170, 128), 255, (127.5, 127.5), (1, 1))},
+             files=FileKind("ResNeXt3D-101", ("conv1.weight", "layer3.22.conv3.weight"),
+                            numbered("conv1 bn1 - - layer1 layer2 layer3 layer4"), "fc")),
+)
+# fmt: on

@@ -1,43 +1,35 @@
 """SlowFast 8x8 R50 (Feichtenhofer et al., arXiv 1812.03982), under PySlowFast's names."""
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 
-from models.backbones.resnext3d import Bottleneck3D, init_kaiming
+from models.backbones.base import Backbone, FileKind, InputSpec, Pathway, inside
+from models.backbones.resnext3d import Bottleneck3D, conv3d, init_kaiming
 
-SLOW_WIDTH, FAST_WIDTH = 2048, 256
-SLOW_REDUCED, FAST_REDUCED = 512, 128
-ALPHA = 4  # frames of the fast path for one of the slow path
-FAST_STEP = 2  # clip frames for one of the fast path: 64 -> 32 fast, 8 slow
-LAST_SLOW_BLOCK, LAST_FAST_BLOCK = "s5.pathway0_res2", "s5.pathway1_res2"
+_SLOW_WIDTH, _FAST_WIDTH = 2048, 256
+_ALPHA = 4  # frames of the fast path for one of the slow path
+_FAST_STEP = 2  # clip frames for one of the fast path: 64 -> 32 fast, 8 slow
 
 Pathways = tuple[Tensor, Tensor]  # (slow, fast)
 
 
-class _Stem(nn.Module):
-    def __init__(self, in_channels: int, out_channels: int, time_kernel: int):
-        super().__init__()
-        self.conv = nn.Conv3d(
-            in_channels,
-            out_channels,
-            (time_kernel, 7, 7),
-            stride=(1, 2, 2),
-            padding=(time_kernel // 2, 3, 3),
-            bias=False,
-        )
-        self.bn = nn.BatchNorm3d(out_channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.pool = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.pool(self.relu(self.bn(self.conv(x))))
+def _stem(in_channels: int, out_channels: int, time: int) -> nn.Sequential:
+    layers = {
+        "conv": conv3d(in_channels, out_channels, (time, 7, 7), stride=(1, 2, 2)),
+        "bn": nn.BatchNorm3d(out_channels),
+        "relu": nn.ReLU(inplace=True),
+        "pool": nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
+    }
+    return nn.Sequential(OrderedDict(layers))
 
 
 class _Stems(nn.Module):
     def __init__(self, in_channels: int):
         super().__init__()
-        self.pathway0_stem = _Stem(in_channels, 64, time_kernel=1)
-        self.pathway1_stem = _Stem(in_channels, 8, time_kernel=5)
+        self.pathway0_stem = _stem(in_channels, 64, time=1)
+        self.pathway1_stem = _stem(in_channels, 8, time=5)
 
     def forward(self, x: Pathways) -> Pathways:
         return self.pathway0_stem(x[0]), self.pathway1_stem(x[1])
@@ -48,14 +40,7 @@ class _Fuse(nn.Module):
 
     def __init__(self, fast_channels: int):
         super().__init__()
-        self.conv_f2s = nn.Conv3d(
-            fast_channels,
-            2 * fast_channels,
-            (7, 1, 1),
-            stride=(ALPHA, 1, 1),
-            padding=(3, 0, 0),
-            bias=False,
-        )
+        self.conv_f2s = conv3d(fast_channels, 2 * fast_channels, (7, 1, 1), (_ALPHA, 1, 1))
         self.bn = nn.BatchNorm3d(2 * fast_channels)
         self.relu = nn.ReLU(inplace=True)
 
@@ -64,34 +49,30 @@ class _Fuse(nn.Module):
         return torch.cat([slow, self.relu(self.bn(self.conv_f2s(fast)))], dim=1), fast
 
 
-class _Branch2(nn.Module):
-    def __init__(self, in_channels: int, planes: int, out_channels: int, time: int, stride: int):
-        super().__init__()
-        self.a = nn.Conv3d(in_channels, planes, (time, 1, 1), padding=(time // 2, 0, 0), bias=False)
-        self.a_bn = nn.BatchNorm3d(planes)
-        self.b = nn.Conv3d(
-            planes, planes, (1, 3, 3), stride=(1, stride, stride), padding=(0, 1, 1), bias=False
-        )
-        self.b_bn = nn.BatchNorm3d(planes)
-        self.c = nn.Conv3d(planes, out_channels, 1, bias=False)
-        self.c_bn = nn.BatchNorm3d(out_channels)
-        self.relu = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.a_bn(self.a(x)))
-        x = self.relu(self.b_bn(self.b(x)))
-        return self.c_bn(self.c(x))
+def _branch2(
+    in_channels: int, planes: int, out_channels: int, time: int, stride: int
+) -> nn.Sequential:
+    layers = {
+        "a": conv3d(in_channels, planes, (time, 1, 1)),
+        "a_bn": nn.BatchNorm3d(planes),
+        "a_relu": nn.ReLU(inplace=True),
+        "b": conv3d(planes, planes, (1, 3, 3), (1, stride, stride)),
+        "b_bn": nn.BatchNorm3d(planes),
+        "b_relu": nn.ReLU(inplace=True),
+        "c": conv3d(planes, out_channels),
+        "c_bn": nn.BatchNorm3d(out_channels),
+    }
+    nn.init.zeros_(layers["c_bn"].weight)
+    return nn.Sequential(OrderedDict(layers))
 
 
 class _Block(nn.Module):
     def __init__(self, in_channels: int, planes: int, out_channels: int, time: int, stride: int):
         super().__init__()
         if in_channels != out_channels or stride != 1:
-            self.branch1 = nn.Conv3d(
-                in_channels, out_channels, 1, stride=(1, stride, stride), bias=False
-            )
+            self.branch1 = conv3d(in_channels, out_channels, 1, (1, stride, stride))
             self.branch1_bn = nn.BatchNorm3d(out_channels)
-        self.branch2 = _Branch2(in_channels, planes, out_channels, time, stride)
+        self.branch2 = _branch2(in_channels, planes, out_channels, time, stride)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,14 +111,6 @@ class _Stage(nn.Module):
         return outputs[0], outputs[1]
 
 
-class _Head(nn.Module):
-    """Only the projection: PySlowFast's key for it, `head.projection`."""
-
-    def __init__(self, num_classes: int):
-        super().__init__()
-        self.projection = nn.Linear(SLOW_WIDTH + FAST_WIDTH, num_classes)
-
-
 class SlowFast(nn.Module):
     """Both pathways up to s5: a clip -> slow and fast features."""
 
@@ -152,33 +125,41 @@ class SlowFast(nn.Module):
         self.s4 = _Stage((512 + 128, 64), (256, 32), blocks=6, time=(3, 3), stride=2)
         self.s4_fuse = _Fuse(128)
         self.s5 = _Stage((1024 + 256, 128), (512, 64), blocks=3, time=(3, 3), stride=2)
-        self.head = _Head(num_classes)
-        self._init_weights()
-
-    def _init_weights(self) -> None:
+        # PySlowFast's key for the projection, `head.projection`
+        self.head = nn.ModuleDict({"projection": nn.Linear(_SLOW_WIDTH + _FAST_WIDTH, num_classes)})
         init_kaiming(self, mode="fan_out")
-        for module in self.modules():
-            if isinstance(module, _Branch2):
-                nn.init.zeros_(module.c_bn.weight)
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.01)
-                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.head["projection"].weight, std=0.01)
+        nn.init.zeros_(self.head["projection"].bias)
 
     def forward(self, clips: Tensor) -> Pathways:
         """(N, C, 64, 224, 224) -> slow (N, 2048, 8, 7, 7), fast (N, 256, 32, 7, 7)."""
-        fast = clips[:, :, ::FAST_STEP]
-        x = self.s1_fuse(self.s1((fast[:, :, ::ALPHA], fast)))
+        fast = clips[:, :, ::_FAST_STEP]
+        x = self.s1_fuse(self.s1((fast[:, :, ::_ALPHA], fast)))
         x = self.s2_fuse(self.s2(x))
         x = self.s3_fuse(self.s3(x))
         x = self.s4_fuse(self.s4(x))
         return self.s5(x)
 
 
-def slow_reduction_block() -> Bottleneck3D:
-    """2048 -> 512 channels; a plain bottleneck, no groups."""
-    return init_kaiming(Bottleneck3D(SLOW_WIDTH, 256, SLOW_REDUCED), mode="fan_out")
+def slow_reduction_block(in_channels: int) -> Bottleneck3D:
+    """in_channels -> 512 channels; a plain bottleneck, no groups."""
+    return init_kaiming(Bottleneck3D(in_channels, 256, 512), mode="fan_out")
 
 
-def fast_reduction_block() -> Bottleneck3D:
-    """256 -> 128 channels; a plain bottleneck, no groups."""
-    return init_kaiming(Bottleneck3D(FAST_WIDTH, 64, FAST_REDUCED), mode="fan_out")
+def fast_reduction_block(in_channels: int) -> Bottleneck3D:
+    """in_channels -> 128 channels; a plain bottleneck, no groups."""
+    return init_kaiming(Bottleneck3D(in_channels, 64, 128), mode="fan_out")
+
+
+# fmt: off
+ROWS = (
+    Backbone("slowfast", "slowfast{}f_50", SlowFast,
+             (Pathway(_SLOW_WIDTH, 8, slow_reduction_block, 512, "s5.pathway0_res2", _SLOW_WIDTH),
+              Pathway(_FAST_WIDTH, 2, fast_reduction_block, 128, "s5.pathway1_res2", _FAST_WIDTH)),
+             {"rgb": InputSpec(224, (340, 256), 1, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225))},
+             only_frames=64,
+             files=FileKind("SlowFast", ("s1.pathway0_stem.conv.weight",),
+                            inside("s1 s2 s3 s4 s5 s1_fuse s2_fuse s3_fuse s4_fuse", "model"),
+                            "head.projection")),
+)
+# fmt: on

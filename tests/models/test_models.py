@@ -4,16 +4,17 @@ import copy
 import io
 import random
 from contextlib import redirect_stdout
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from models import NETWORKS, ArchError, create_model, get_arch, list_archs
-from models.archs import ARCHS, NAMINGS, _register
-from models.backbones import BACKBONES
+from models.archs import ARCHS, _register
+from models.backbones import BACKBONES, collect
 from models.bert import BERT
-from models.nonlocal_block import NonLocalBlock
+from models.heads import NonLocalBlock
 
 TINY = [name for name in list_archs() if get_arch(name).backbone == "tiny3D"]
 
@@ -26,8 +27,7 @@ def test_tables_name_only_what_exists():
     for spec in ARCHS.values():
         assert spec.head in NETWORKS
         assert spec.input.channels == (3 if spec.modality == "rgb" else 2)
-        assert spec.backbone in BACKBONES or spec.backbone == "slowfast"
-        naming = NAMINGS[spec.backbone].format(spec.frames)
+        naming = BACKBONES[spec.backbone].naming.format(spec.frames)
         assert spec.name.startswith(f"{spec.modality}_{naming}")
 
 
@@ -42,6 +42,10 @@ def test_registry_refuses_duplicates():
     row = get_arch("rgb_tiny3D16f")
     with pytest.raises(ValueError, match="twice"):
         _register([row, row])
+    backbone = BACKBONES["tiny3D"]
+    for other in (backbone, replace(backbone, name="other"), replace(backbone, naming="other{}f")):
+        with pytest.raises(ValueError, match="twice"):
+            collect([backbone, other])
 
 
 def test_no_classes_is_an_error():

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from models import ArchError, create_model, get_arch, list_archs
-from models.archs import ARCHS, INPUTS, NAMINGS
+from models.archs import ARCHS
 from models.backbones import BACKBONES
-from models.names import FUSIONS, HEADS, REDUCTIONS, _join, _split
+from models.names import FUSIONS, HEADS, REDUCTIONS, Parts, split_name
 
 
 def test_rows_come_first_and_keep_their_irregular_meaning():
@@ -106,14 +106,14 @@ def test_names_that_follow_no_grammar_list_the_closest(name):
 def test_every_combination_is_built_or_refused():
     """All backbones x heads x reductions x fusions at the published lengths: no third outcome."""
     built = set()
-    for backbone, naming in NAMINGS.items():
+    for backbone, row in BACKBONES.items():
         frames = {spec.frames for spec in ARCHS.values() if spec.backbone == backbone}
         for parts in itertools.product(
             ("rgb", "flow"), [backbone], frames, HEADS, ("", *REDUCTIONS), ("", *FUSIONS)
         ):
-            name = _join(*parts)
-            assert _split(name) == parts
-            assert naming.format(parts[2]) in name
+            name = Parts(*parts).name
+            assert split_name(name) == parts
+            assert row.naming.format(parts[2]) in name
             try:
                 spec = get_arch(name)
             except ArchError as error:
@@ -121,8 +121,8 @@ def test_every_combination_is_built_or_refused():
                 continue
             built.add(name)
             assert (spec.name, spec.modality, spec.frames) == (name, parts[0], parts[2])
-            assert (spec.backbone, spec.modality) in INPUTS
-            if backbone in BACKBONES and backbone in ("tiny3D", "I3D"):
+            assert spec.modality in row.inputs
+            if backbone in ("tiny3D", "I3D"):
                 with torch.device("meta"):
                     create_model(name, 5)
     assert len(built) > 100

@@ -7,7 +7,7 @@ import torch
 
 from engine import UsageError
 from engine.files import CheckpointError
-from engine.weights.sources import SOURCES
+from engine.weights.sources import WEIGHT_SOURCES
 from models import ArchError, create_model
 from scripts import weights
 from tests.conftest import run_script
@@ -24,7 +24,7 @@ def checkpoint(path, arch="rgb_tiny3D16f", **changes):
 def test_list_names_every_source_and_where_it_is_from(capsys):
     assert weights.main(["list"]) == 0
     printed = capsys.readouterr().out
-    for source in SOURCES:
+    for source in WEIGHT_SOURCES:
         assert source.name in printed
         assert source.licence in printed
         assert all(file in printed for file in source.files)

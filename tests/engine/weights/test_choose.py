@@ -15,17 +15,17 @@ from datasets.sources.videos import read_frames
 from engine.data import normalization
 from engine.files import CheckpointError
 from engine.weights import convert as weight_files
-from engine.weights.choose import find_weights, load_weights, start_from_weights
+from engine.weights.choose import find_weights, start_from_weights
 from engine.weights.convert import (
     convert_weights,
-    fingerprint,
     get_weights,
+    hash_tensors,
     inspect_weights,
 )
 from engine.weights.download import DownloadError
-from engine.weights.load import to_published
+from engine.weights.load import load_weights, to_published
 from engine.weights.sources import (
-    SOURCES,
+    WEIGHT_SOURCES,
     ByHand,
     Url,
     get_source,
@@ -57,16 +57,16 @@ def r3d(tmp_path_factory):
 
 
 def test_sources_are_sound():
-    assert len({source.name for source in SOURCES}) == len(SOURCES)
-    files = [name for source in SOURCES for name in source.files]
+    assert len({source.name for source in WEIGHT_SOURCES}) == len(WEIGHT_SOURCES)
+    files = [name for source in WEIGHT_SOURCES for name in source.files]
     assert len(set(files)) == len(files)
-    for source in SOURCES:
-        assert source.backbone in BACKBONES or source.backbone == "slowfast"
+    for source in WEIGHT_SOURCES:
+        assert source.backbone in BACKBONES
         assert source.licence
         if isinstance(source.origin, Url):
             assert source.origin.address.startswith("https://")
             assert source.origin.address.endswith(source.files[0])
-    torchvisions = [s for s in SOURCES if "pytorch.org" in getattr(s.origin, "address", "")]
+    torchvisions = [s for s in WEIGHT_SOURCES if "pytorch.org" in getattr(s.origin, "address", "")]
     assert len(torchvisions) == 5
     assert all(len(source.sha256) == 8 for source in torchvisions)
     assert get_source("s3d-kinetics400").origin.address == get_model_weights("s3d").DEFAULT.url
@@ -168,9 +168,9 @@ def test_an_inspection_of_a_checkpoint_of_a_composed_architecture(tmp_path):
 def test_a_fingerprint_is_of_the_numbers_and_not_of_the_file():
     one = {"b": torch.ones(2), "a": torch.zeros(3)}
     same = {"a": torch.zeros(3), "b": torch.ones(2), "x.num_batches_tracked": torch.tensor(1)}
-    assert fingerprint(one) == fingerprint(same)
+    assert hash_tensors(one) == hash_tensors(same)
     for change in ({"b": torch.ones(2, 1)}, {"b": torch.ones(2).double()}, {"c": torch.ones(1)}):
-        assert fingerprint(one | change) != fingerprint(one)
+        assert hash_tensors(one | change) != hash_tensors(one)
     assert list(known_as("91a641e6" + "0" * 56, "")) == ["r2plus1d-18-kinetics400"]
     source = get_source("i3d-rgb-kinetics400")
     assert list(known_as("0" * 64, source.contents)) == [source.name]
@@ -187,7 +187,7 @@ def test_weights_are_converted_there_and_back(r3d, tmp_path):
     back = convert_weights(tmp_path / "ours.pth", None, published=True)
     original = torch.load(path)
     assert back.keys() == original.keys()
-    assert fingerprint(back) == fingerprint(original)
+    assert hash_tensors(back) == hash_tensors(original)
     with pytest.raises(CheckpointError, match="names no architecture; say which with --arch"):
         convert_weights(path, None, published=False)
 
@@ -207,7 +207,7 @@ def test_what_is_fetched_must_be_the_sources(r3d, tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="other numbers than known"):
         get_weights(source, tmp_path / "s3d.pth")
     get_weights(replace(source, contents=""), tmp_path / "s3d.pth")
-    for source in SOURCES:
+    for source in WEIGHT_SOURCES:
         if isinstance(source.origin, ByHand):
             with pytest.raises(CheckpointError, match="cannot be fetched: find"):
                 get_weights(source, tmp_path / "x")
@@ -217,7 +217,7 @@ def test_without_a_network_get_says_what_to_fetch(tmp_path, monkeypatch):
     def nothing(*args, **kwargs):
         raise OSError("no route to host")
 
-    monkeypatch.setattr("urllib.request.urlopen", nothing)
+    monkeypatch.setattr("torch.hub.urlopen", nothing)
     with pytest.raises(DownloadError) as error:
         get_weights(get_source("slowfast-8x8-r50-kinetics400"), tmp_path / "s.pkl")
     for part in (

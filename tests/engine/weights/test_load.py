@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from engine.weights.formats import PUBLISHED, find_kind, published_kind
-from engine.weights.load import HEADS, load_pretrained, to_published
+from engine.weights.formats import PUBLISHED, identify, published_kind
+from engine.weights.load import HEAD_PARTS, load_pretrained, to_published
 from models import ArchError, create_model
 
 # Kind -> the plain network, others on its backbone, entries it is known by, the classifier's shape.
@@ -56,7 +56,7 @@ def i3d_file() -> dict[str, torch.Tensor]:
 
 
 def test_every_published_kind_is_tested():
-    assert [kind.name for kind in PUBLISHED] == list(KINDS)
+    assert {kind.name for kind in PUBLISHED.values()} == set(KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -66,7 +66,7 @@ def test_names_go_there_and_back(kind):
     file = {key: value.clone() for key, value in to_published(donor).items()}
     assert set(entries) <= set(file)
     assert not any(key.startswith(("fc_action", "model.")) for key in file)
-    known = find_kind(file)
+    known = identify(file).kind
     assert known.name == kind
     if classifier:
         assert file[f"{known.classifier}.weight"].shape == classifier
@@ -92,7 +92,7 @@ def test_published_names_fill_the_backbone_and_nothing_else(arch):
     for key in own.keys() - report.missing:
         if own[key].is_floating_point():
             assert (own[key] == 3).all(), key
-    heads = (*(f"{head}." for head in HEADS), "model.head.", *model.replaced_blocks())
+    heads = (*(f"{head}." for head in HEAD_PARTS), "model.head.", *model.replaced_blocks())
     assert report.missing
     assert all(key.startswith(heads) for key in report.missing)
     assert report.stripped == "module."
@@ -133,7 +133,7 @@ def test_a_file_of_another_network_is_refused():
     file = published_file("rgb_r3d_16f_18")
     with pytest.raises(ArchError, match="do not fit rgb_I3D64f: they are R3D-18's"):
         load_pretrained(create_model("rgb_I3D64f", 6), file)
-    with pytest.raises(ArchError, match="no known kind of file: ResNeXt3D-101, I3D"):
+    with pytest.raises(ArchError, match="no known kind of file: I3D, ResNeXt3D-101"):
         load_pretrained(create_model("rgb_I3D64f", 6), {"encoder.weight": torch.ones(2)})
 
 
