@@ -26,10 +26,10 @@ from engine.files import write_json
 from engine.flag_types import positive
 from engine.testing.run import choose_batch_size, score_all
 from models import create_model, get_arch
-from scripts.benchmarks.sample_data import NAMES, make_frames
+from scripts.benchmarks.sample_data import LAYOUT, make_frames
 from video_transforms import PLAIN
 
-CLASSES = 51
+NUM_OUTPUTS = 51  # HMDB51's classes
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -79,13 +79,13 @@ def _stream(args: argparse.Namespace, root: Path) -> Stream:
     """A network with random weights and a list of one video."""
     spec = get_arch(args.arch)
     record = VideoRecord("video", args.frames, 0, "list:1")
-    source = choose_source(root, NAMES, spec.modality, record)
-    names = [f"class {label}" for label in range(CLASSES)]
-    split = Split("benchmark", 1, spec.modality, [], [record], names, root, NAMES, source, True)
+    source = choose_source(root, LAYOUT, spec.modality, record)
+    names = [f"class {label}" for label in range(NUM_OUTPUTS)]
+    split = Split("benchmark", 1, spec.modality, [], [record], names, root, LAYOUT, source, True)
     return Stream(
         spec=spec,
         split=split,
-        model=create_model(spec.name, CLASSES).eval(),
+        model=create_model(spec.name, NUM_OUTPUTS).eval(),
         device=torch.device("cpu"),
         normalize=normalization(spec),
         flip=PLAIN,
