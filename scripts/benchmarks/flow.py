@@ -38,7 +38,7 @@ from engine.flag_types import positive
 from scripts.benchmarks.sample_data import FRAME_SIZE, MARGIN, dead_leaves, photograph
 
 MARKERS = "<!-- flow benchmark: begin -->", "<!-- flow benchmark: end -->"
-ENGINES = ("dis", "tvl1", "farneback", "tvl1-torch")  # those without weights to download
+WITHOUT_WEIGHTS = ("dis", "tvl1", "farneback", "tvl1-torch")  # nothing to download
 MOTIONS = {  # kind -> arguments of make_pair
     "short shifts": [dict(dx=1), dict(dx=0.5, dy=-0.25), dict(dx=-3.5, dy=2.25)],
     "long shifts": [dict(dx=8, dy=5), dict(dx=-15, dy=10)],
@@ -49,7 +49,7 @@ MOTIONS = {  # kind -> arguments of make_pair
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--engines", nargs="+", default=ENGINES, help=f"of {', '.join(FLOW_ENGINES)}")
+    add("--engines", nargs="+", default=WITHOUT_WEIGHTS, help=f"of {', '.join(FLOW_ENGINES)}")
     add("--device", help="of the engines in PyTorch; default: cuda if there is one")
     add("--video", type=Path, nargs="+", help="compare the two TV-L1 on these videos instead")
     add("--pairs", type=positive, default=8, help="at least so many; of each video (%(default)s)")
