@@ -1,9 +1,9 @@
-"""The whole way in a few minutes: make `motions`, train both streams, test them and their fusion.
+"""The main job in a few minutes: make `motions`, train RGB and flow, test both and their fusion.
 
-    python scripts/demo.py
+    python scripts/demo.py          # or `make demo`, which installs the requirements first
 
-Every step is one of the project's own commands, printed before it runs. Run again, it takes up
-where it was, and finds most of the work done.
+Every step is one of the project's own commands, printed before it runs. Interrupted and run again,
+it resumes, and skips what is finished.
 """
 
 import argparse
@@ -14,17 +14,18 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tabulate import tabulate
 
 from engine.checkpoint import LAST
-from engine.files import run_folder
+from engine.files import ROOT, run_folder
 from engine.flag_types import positive
 
 DATASET, TRAIN_VIDEOS = "motions", 320
-RUNS = ROOT / "checkpoint" / "demo"  # apart from what a user trains on the same data
-ARCHS = {"rgb": "rgb_tiny3D16f_bert10_FRMB", "flow": "flow_tiny3D16f_bert10_FRMB"}
-RECIPE = "--batch-size 16 --iter-size 1 --lr 2e-3 --scheduler cosine --warmup-epochs 2".split()
+RUNS = "checkpoint/demo"  # apart from what a user trains on the same data
+STREAMS = {"rgb": "rgb_tiny3D16f_bert10_FRMB", "flow": "flow_tiny3D16f_bert10_FRMB"}
+FLAGS = "--batch-size 16 --iter-size 1 --lr 2e-3 --scheduler cosine --warmup-epochs 2".split()
 
 
 def command(script: str, *args: object) -> None:
@@ -37,27 +38,25 @@ def command(script: str, *args: object) -> None:
 
 
 def train(modality: str, epochs: int) -> None:
-    """Trains a stream, or goes on with one that was begun."""
-    folder = run_folder(RUNS, DATASET, ARCHS[modality], 1)
-    begun = ["-c", "last"] if (folder / LAST).exists() else []
-    data = ["--dataset", DATASET, "--arch", ARCHS[modality], "--epochs", epochs]
-    data += ["--output", RUNS.relative_to(ROOT)]
-    command("two_stream_bert2.py", *data, *RECIPE, *begun)
+    """Trains a stream, or resumes its training."""
+    arch = STREAMS[modality]
+    begun = (run_folder(ROOT / RUNS, DATASET, arch, 1) / LAST).exists()
+    flags = ["--dataset", DATASET, "--arch", arch, "--epochs", epochs, "--output", RUNS, *FLAGS]
+    command("two_stream_bert2.py", *flags, *(["-c", "last"] if begun else []))
 
 
-def print_table(seconds: float) -> float:
-    """Prints what came out and where it lies; returns the fused top-1 in percent."""
-    results = ROOT / "results"
-    stem = f"{DATASET}_{'+'.join(ARCHS.values())}_split1_multi_clip_ten_crop"
-    summary = json.loads((results / f"{stem}.json").read_text())
-    print(f"\n{'stream':<8}{'top-1':>9}    (8 classes, chance 12.50 %)")
-    for modality, arch in ARCHS.items():
-        print(f"{modality:<8}{summary['streams'][arch]['top1']:>7.2f} %")
-    print(f"{'fused':<8}{summary['top1']:>7.2f} %")
-    for modality, arch in ARCHS.items():
-        folder = run_folder(RUNS, DATASET, arch, 1).relative_to(ROOT)
+def print_results(seconds: float) -> float:
+    """Prints the accuracies and where the files lie; returns the fused top-1 in percent."""
+    stem = f"results/{DATASET}_{'+'.join(STREAMS.values())}_split1_multi_clip_ten_crop"
+    summary = json.loads((ROOT / f"{stem}.json").read_text())
+    rows = [(name, summary["streams"][arch]["top1"]) for name, arch in STREAMS.items()]
+    rows.append(("fused", summary["top1"]))
+    print(f"\n{tabulate(rows, ['stream', 'top-1 (%)'], floatfmt='.2f')}")
+    print("8 classes: guessing gives 12.50 %")
+    for modality, arch in STREAMS.items():
+        folder = run_folder(ROOT / RUNS, DATASET, arch, 1).relative_to(ROOT)
         print(f"{modality} curves and checkpoints: {folder}/curves.png, model_best.pth.tar")
-    print(f"confusion matrix: results/{stem}.png")
+    print(f"confusion matrix: {stem}.png")
     print(f"all curves: tensorboard --logdir checkpoint\n{seconds:.0f} s")
     return summary["top1"]
 
@@ -76,12 +75,10 @@ def main() -> int:
         command("scripts/data/make_motions.py")
     train("rgb", args.rgb_epochs)
     train("flow", args.flow_epochs)
-    runs = ["--runs", RUNS.relative_to(ROOT)]
-    streams = ["--arch_rgb", ARCHS["rgb"], "--arch_flow", ARCHS["flow"]]
-    command(
-        "scripts/eval/combined_demo.py", "--dataset", DATASET, *streams, *runs, "--batch-size", 10
-    )
-    top1 = print_table(time.perf_counter() - start)
+    archs = ["--arch_rgb", STREAMS["rgb"], "--arch_flow", STREAMS["flow"]]
+    flags = ["--dataset", DATASET, *archs, "--runs", RUNS, "--batch-size", 10]
+    command("scripts/eval/combined_demo.py", *flags)
+    top1 = print_results(time.perf_counter() - start)
     if args.at_least is not None and top1 < args.at_least:
         print(f"error: fused top-1 {top1:.2f} % is below {args.at_least} %", file=sys.stderr)
         return 1

@@ -1,10 +1,10 @@
-"""Which frames does a temporal token see? Tokens that see all of them know the order by themselves.
+"""Which frames each temporal token depends on; tokens that see all of them know their order.
 
     python scripts/receptive_field.py --arch rgb_I3D64f
 
-For each token the first and the last frame that change it at all, and the fewest frames in a row
-that hold 90 % of the gradient of its sum with respect to the clip (the effective receptive field,
-arXiv 1701.04128), on a clip of noise.
+For each token: the first and the last frame that change it at all, and the fewest frames in a row
+that hold 90 % of the absolute gradient of its sum with respect to the clip (the effective receptive
+field, arXiv 1701.04128). The clip is noise.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -23,12 +24,11 @@ from engine.flag_types import seed_number
 from engine.weights.choose import AUTO, start_from_weights
 from models import VideoNet, create_model
 
-CLASSES = 2  # the classifier takes no part
 SHARE = 0.9
 
 
 def gradient_by_frame(model: VideoNet, clip: torch.Tensor) -> np.ndarray:
-    """(1, C, T, H, W) -> (T', T): what part of a token's absolute gradient falls on each frame."""
+    """(1, C, T, H, W) -> (T', T): the share of a token's absolute gradient on each frame."""
     clip = clip.requires_grad_()
     tokens = model.forward_tokens(clip)
     if isinstance(tokens, dict):
@@ -41,40 +41,37 @@ def gradient_by_frame(model: VideoNet, clip: torch.Tensor) -> np.ndarray:
     return np.stack(shares)
 
 
-def span(shares: np.ndarray, part: float) -> tuple[int, int]:
-    """First and last of the fewest frames in a row that hold that part of all."""
+def span(shares: np.ndarray, share: float) -> tuple[int, int]:
+    """First and last of the fewest frames in a row that hold that share of the sum."""
     sums = np.concatenate([[0.0], np.cumsum(shares)])
     for length in range(1, len(shares) + 1):
         held = sums[length:] - sums[:-length]
-        if held.max() >= part * sums[-1]:
-            first = int(held.argmax())
-            return first, first + length - 1
-    return 0, len(shares) - 1
+        if held.max() >= share * sums[-1]:
+            break
+    first = int(held.argmax())
+    return first, first + length - 1
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--arch", "-a", required=True)
-    parser.add_argument(
-        "--weights",
-        default=AUTO,
-        metavar="auto|none|NAME|FILE",
-        help="as in training (%(default)s)",
-    )
-    parser.add_argument("--seed", type=seed_number, default=0, help="of noise and new weights")
+    add = parser.add_argument
+    add("--arch", "-a", required=True)
+    add("--weights", default=AUTO, metavar="auto|none|NAME|FILE", help="as in training (auto)")
+    add("--seed", type=seed_number, default=0, help="of noise and new weights")
     args = parser.parse_args(argv)
     torch.manual_seed(args.seed)
-    model = create_model(args.arch, CLASSES).eval()
+    model = create_model(args.arch, num_classes=2).eval()  # the classifier is not used
     print(start_from_weights(model, args.weights, resolve(None, "weights")))
     shares = gradient_by_frame(model, torch.randn(1, *model.spec.clip_shape))
     print(f"{args.arch}: {len(shares)} tokens of {shares.shape[1]} frames, counted from 0")
-    print("token  sees frames  90 % within")
+    rows = []
     for place, own in enumerate(shares):
         seen = np.flatnonzero(own)
         first, last = span(own, SHARE)
-        print(f"{place:5d}  {seen[0]:4d} to {seen[-1]:3d}  {first:4d} to {last:3d}")
+        rows.append([place, f"{seen[0]} to {seen[-1]}", f"{first} to {last}"])
+    print(tabulate(rows, ["token", "sees frames", "90 % within"]))
     return 0
 
 

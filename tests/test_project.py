@@ -72,12 +72,26 @@ def test_the_table_of_architectures_is_the_registry():
 
 def test_the_readme_names_only_files_that_exist():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    links = re.findall(r"\]\(([^)#:]+)\)", text)
-    assert links
-    for link in links:
-        assert (ROOT / link).exists(), link
+    assert len(text.splitlines()) <= 220
     for script in re.findall(r"python ((?:scripts/)?[\w/]+\.py)", text):
         assert (ROOT / script).exists() or (ROOT / "scripts/eval" / script).exists(), script
+    tree = text.partition("## The files\n\n```\n")[2].partition("```")[0].splitlines()
+    assert len(tree) > 20
+    for line in tree:
+        assert (ROOT / line.split()[0]).exists(), line
+
+
+@pytest.mark.parametrize("document", ["README.md", *sorted(p.name for p in ROOT.glob("docs/*.md"))])
+def test_links_lead_to_files_and_headings(document):
+    path = ROOT / document if document == "README.md" else ROOT / "docs" / document
+    text = path.read_text(encoding="utf-8")
+    for link, heading in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", text):
+        target = path.parent / link if link else path
+        assert target.exists(), link
+        if heading:
+            lines = target.read_text(encoding="utf-8").splitlines()
+            titles = [line.lstrip("# ").lower().replace(" ", "-") for line in lines if "# " in line]
+            assert heading in titles, (link, heading)
 
 
 def test_requirements_are_pinned_and_conda_uses_them():

@@ -1,4 +1,4 @@
-"""The loader benchmark's floor: decodes the given JPEG files whenever a line comes in.
+"""The loader benchmark's bare decode loop: decodes the given JPEG files for each line on stdin.
 
 Prints the processor seconds of each turn. A program of its own that loads nothing but OpenCV: what
 else a process has loaded changes how its C library gives memory back, and with it the result.

@@ -1,181 +1,201 @@
-"""Optical flow: accuracy on synthetic motion with known truth, and speed, of every engine.
+"""Optical flow engines: errors on known motion and speed; or TV-L1 compared with OpenCV's.
 
     python scripts/benchmark.py flow
     python scripts/benchmark.py flow --engines tvl1-torch --device cuda --pairs 512
-    python scripts/benchmark.py flow --video VIDEO --update docs/FLOW.md
+    python scripts/benchmark.py flow --video VIDEO ... --pairs 6     # tvl1-torch and OpenCV's TV-L1
 
-Shifts, turns and zooms are applied to real textures (built in: a photograph and a scene made by
-formula; or frames of --image and --video files), sampled so that the displacement is known
-exactly. The error is the mean distance, in pixels, between estimated and true displacement, over
-all points that stay in the frame. Speed is of 340x256 colour frames in memory to displacement in
-memory, in one process with --threads threads. The processor time beside it is worth more where
-other work shares the machine.
+Known motion: shifts, turns and zooms of two textures, sampled so that the displacement of each
+pixel is exact. The error is the mean distance in pixels between estimate and truth, over all points
+that stay in the frame. Speed: 340x256 colour frames in memory to displacement in memory, in one
+process. Compare processor time where other work shares the machine.
+
+With --video: the mean difference of the two TV-L1 implementations on pairs of frames spread over
+each video. The last column is OpenCV's TV-L1 compared with itself on a first frame brightened by
+0.001 grey levels: the difference that rounding alone makes.
 """
 
 import argparse
-import json
 import os
 import platform
+import re
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
+from tabulate import tabulate
 from tqdm import tqdm
 
 from datasets.files import write_lines
-from datasets.flow.engines import FLOW_ENGINES, FlowEngine, create_flow
+from datasets.flow.engines import FLOW_ENGINES, FlowEngine, create_flow, encode_flow
 from datasets.lists import DataError
+from datasets.sources.videos import read_frames
 from engine import UsageError
 from engine.distributed import choose_device
 from engine.flag_types import positive
-from scripts.benchmarks.motion import (
-    HEIGHT,
-    MOTIONS,
-    WIDTH,
-    Pair,
-    built_in_textures,
-    make_pair,
-    read_textures,
-)
+from scripts.benchmarks.sample_data import FRAME_SIZE, MARGIN, dead_leaves, photograph
 
-BEGIN, END = "<!-- flow benchmark: begin -->", "<!-- flow benchmark: end -->"
-KINDS = tuple(dict.fromkeys(motion.kind for motion in MOTIONS.values()))
+MARKERS = "<!-- flow benchmark: begin -->", "<!-- flow benchmark: end -->"
+WITHOUT_WEIGHTS = ("dis", "tvl1", "farneback", "tvl1-torch")  # nothing to download
+MOTIONS = {  # kind -> arguments of make_pair
+    "short shifts": [dict(dx=1), dict(dx=0.5, dy=-0.25), dict(dx=-3.5, dy=2.25)],
+    "long shifts": [dict(dx=8, dy=5), dict(dx=-15, dy=10)],
+    "turns": [dict(degrees=1), dict(degrees=-4)],
+    "zooms": [dict(zoom=1.02), dict(zoom=0.94)],
+}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    names = ", ".join(FLOW_ENGINES)
-    add("--engines", nargs="+", metavar="NAME", help=f"of {names}; default: all that can run")
+    add("--engines", nargs="+", default=WITHOUT_WEIGHTS, help=f"of {', '.join(FLOW_ENGINES)}")
     add("--device", help="of the engines in PyTorch; default: cuda if there is one")
-    add("--image", type=Path, nargs="+", default=[], help="textures, instead of the built-in ones")
-    add("--video", type=Path, nargs="+", default=[], help="likewise: frames 1, 101 and 201")
-    add("--pairs", type=positive, default=1, help="time at least so many; each at least once")
-    add(
-        "--repeats", type=positive, default=3, help="time so often, report the median (%(default)s)"
-    )
+    add("--video", type=Path, nargs="+", help="compare the two TV-L1 on these videos instead")
+    add("--pairs", type=positive, default=8, help="at least so many; of each video (%(default)s)")
+    add("--distance", type=positive, default=1, help="of a video's pairs, in frames (%(default)s)")
+    add("--repeats", type=positive, default=3, help="of which the median counts (%(default)s)")
     add("--threads", type=positive, default=1, help="CPU threads (%(default)s)")
-    add("--json", type=Path, metavar="FILE", help="write all numbers there")
     add("--update", type=Path, metavar="FILE", help="write the table there, between its markers")
-
-
-def choose_engines(names: list[str] | None, device: str) -> dict[str, FlowEngine]:
-    """The engines by name; without names, all but those that lack weights, which it says."""
-    engines = {}
-    for name in names or FLOW_ENGINES:
-        try:
-            engines[name] = create_flow(name, device)
-        except DataError as error:
-            if names:
-                raise
-            print(f"without {name}: {error}")
-    return engines
-
-
-def measure(
-    pairs: dict[tuple[str, str], Pair], engine: FlowEngine, at_least: int, repeats: int
-) -> dict:
-    """An engine's errors, texture -> motion -> pixels, and its speed.
-
-    The first run of all pairs gives the errors and is not timed: it compiles and takes memory.
-    """
-    known = list(pairs.values())
-    timed = known * -(-at_least // len(known))
-    stacks = np.stack([pair.first for pair in timed]), np.stack([pair.second for pair in timed])
-    errors: dict[str, dict] = {}
-    for (texture, motion), pair, flow in zip(pairs, known, engine.between(*stacks), strict=False):
-        errors.setdefault(texture, {})[motion] = pair.error(flow)
-    solver = engine.pair_flow
-    before = getattr(solver, "pixel_iterations", None)
-    seconds, cpu = [], time.process_time()
-    for _ in range(repeats):
-        start = time.perf_counter()
-        engine.between(*stacks)  # returns arrays in the host's memory: the device has finished
-        seconds.append(time.perf_counter() - start)
-    result = {
-        "errors": errors,
-        "pairs": len(timed),
-        "pairs_per_second": len(timed) / float(np.median(seconds)),
-        "cpu_seconds_per_pair": (time.process_time() - cpu) / (repeats * len(timed)),
-    }
-    if before is not None:
-        done = solver.pixel_iterations - before
-        result["pixel_iterations_per_pair"] = done / (repeats * len(timed))
-    return result
-
-
-def describe_machine(device: torch.device, threads: int) -> str:
-    """What a number was measured on."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0].partition(":")[2].strip() if names else cpu
-    text = f"{cpu}, {threads} of {os.cpu_count()} threads"
-    if device.type == "cuda":
-        text += f"; PyTorch's engines on {torch.cuda.get_device_name(device)}"
-    return f"{text}; OpenCV {cv2.__version__}, PyTorch {torch.__version__}"
-
-
-def table(results: dict[str, dict], textures: list[str], machine: str) -> list[str]:
-    """Markdown: an engine a line."""
-    lines = [
-        f"Mean end-point error in pixels over the textures {', '.join(textures)}; pairs/s of "
-        f"{WIDTH}x{HEIGHT} on {machine}.",
-        "",
-        f"| engine | {' | '.join(KINDS)} | all | pairs/s | CPU s a pair |",
-        "|---" + "|--:" * (len(KINDS) + 3) + "|",
-    ]
-    for name, result in results.items():
-        errors = [
-            (MOTIONS[motion].kind, error)
-            for motions in result["errors"].values()
-            for motion, error in motions.items()
-        ]
-        numbers = [np.mean([error for k, error in errors if k == kind]) for kind in KINDS]
-        numbers.append(np.mean([error for _, error in errors]))
-        cells = [f"{number:.3f}" for number in numbers]
-        cells += [f"{result[k]:.3g}" for k in ("pairs_per_second", "cpu_seconds_per_pair")]
-        lines.append(f"| `{name}` | {' | '.join(cells)} |")
-    return lines
-
-
-def update(path: Path, lines: list[str]) -> None:
-    """Puts the lines between the markers of a file."""
-    text = path.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise UsageError(f"{path} needs one line '{BEGIN}' and one '{END}', to write between")
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    write_lines(path, (before + "\n".join([BEGIN, *lines, END]) + after).splitlines())
 
 
 def main(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
     device = choose_device(args.device)
-    engines = choose_engines(args.engines, str(device))
-    given = args.image or args.video
-    textures = read_textures(args.image, args.video) if given else built_in_textures()
-    pairs = {
-        (name, motion): make_pair(texture, MOTIONS[motion])
-        for name, texture in textures.items()
-        for motion in MOTIONS
-    }
-    results = {}
-    for name in tqdm(engines, "engines", dynamic_ncols=True, disable=None):
-        results[name] = measure(pairs, engines[name], args.pairs, args.repeats)
-    machine = describe_machine(device, args.threads)
-    lines = table(results, list(textures), machine)
-    print("\n".join(lines))
-    for name, result in results.items():
-        if "pixel_iterations_per_pair" in result:
-            number = result["pixel_iterations_per_pair"] / 1e6
-            print(f"{name}: {number:.1f} million pixel iterations a pair")
-    if args.json:
-        report = {"machine": machine, "size": [WIDTH, HEIGHT], "engines": results}
-        write_lines(args.json, [json.dumps(report, indent=2)])
+    if args.video:
+        rows = [compare_tvl1(path, args.pairs, args.distance, str(device)) for path in args.video]
+        print(tabulate(rows, "keys", "pipe", floatfmt=("", "", ".2f", ".4f", ".3f", ".4f")))
+        return 0
+    engines = [create_flow(name, str(device)) for name in args.engines]
+    textures = {"photo": photograph(), "leaves": dead_leaves(np.random.default_rng(0))}
+    kinds = [(kind, motion) for kind, motions in MOTIONS.items() for motion in motions]
+    pairs = [(kind, make_pair(t, **motion)) for t in textures.values() for kind, motion in kinds]
+    rows = [
+        [f"`{engine.name}`", *measure_engine(engine, pairs, args.pairs, args.repeats)]
+        for engine in tqdm(engines, "engines", dynamic_ncols=True, disable=None)
+    ]
+    columns = ["engine", *MOTIONS, "all", "pairs/s", "CPU s a pair"]
+    text = f"Mean end-point error in pixels over the textures {', '.join(textures)}; pairs/s of "
+    text += f"340x256 on {describe_machine(device, args.threads)}.\n\n"
+    text += tabulate(rows, columns, "pipe", floatfmt=[".3f"] * 6 + [".3g"] * 2)
+    print(text)
     if args.update:
-        update(args.update, lines)
+        update_table(args.update, text)
     return 0
+
+
+class Pair(NamedTuple):
+    """Two frames, BGR uint8 (H, W, 3), and the displacement (2, H, W) in pixels, where `seen`."""
+
+    first: np.ndarray
+    second: np.ndarray
+    flow: np.ndarray
+    seen: np.ndarray  # bool (H, W): the point lies in the second frame, too
+
+    def error(self, flow: np.ndarray) -> float:
+        """Mean end-point error in pixels of an estimate (2, H, W)."""
+        return float(np.hypot(*(flow - self.flow))[self.seen].mean())
+
+
+def make_pair(
+    texture: np.ndarray, dx: float = 0, dy: float = 0, degrees: float = 0, zoom: float = 1
+) -> Pair:
+    """A texture (H + 2 MARGIN, W + 2 MARGIN, 3), turned and zoomed about its centre, then shifted.
+
+    The first frame's pixel x shows the texture at x, so does the second's pixel M(x): it shows,
+    at y, the texture at the inverse of M. Bicubic, in float64, so that no place is rounded.
+    """
+    width, height = FRAME_SIZE
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    matrix = zoom * np.array([[cos, -sin], [sin, cos]])
+    places = np.stack(np.mgrid[:height, :width][::-1]).astype(np.float64)
+    last = np.array([width - 1, height - 1])[:, None, None]
+    centre, shift = last / 2, np.array([dx, dy])[:, None, None]
+    moved = np.einsum("ij,jhw->ihw", matrix, places - centre) + centre + shift
+    back = np.einsum("ij,jhw->ihw", np.linalg.inv(matrix), places - centre - shift) + centre
+    seen = ((moved >= 0) & (moved <= last)).all(0)
+    first, second = (_sample(texture, at + MARGIN) for at in (places, back))
+    return Pair(first, second, (moved - places).astype(np.float32), seen)
+
+
+def _sample(texture: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The texture, uint8 (h, w, 3), at places (2, H, W) in its pixels; beyond, its border."""
+    image = torch.from_numpy(texture).permute(2, 0, 1)[None].double()
+    scale = 2 / (np.array(texture.shape[1::-1]) - 1)[:, None, None]
+    grid = torch.from_numpy(np.moveaxis(places * scale - 1, 0, -1))[None]
+    values = F.grid_sample(image, grid, "bicubic", "border", align_corners=True)
+    return values[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
+
+
+def measure_engine(
+    engine: FlowEngine, pairs: list[tuple[str, Pair]], at_least: int, repeats: int
+) -> list[float]:
+    """Mean error in pixels of each kind of motion and of all, pairs/s, CPU seconds a pair.
+
+    The first run of all pairs gives the errors and is not timed: it compiles and takes memory.
+    """
+    timed = [pair for _, pair in pairs] * -(-at_least // len(pairs))
+    stacks = np.stack([pair.first for pair in timed]), np.stack([pair.second for pair in timed])
+    flows = engine.between(*stacks)
+    errors = {kind: [] for kind in MOTIONS}
+    for (kind, pair), flow in zip(pairs, flows, strict=False):
+        errors[kind].append(pair.error(flow))
+    means = [np.mean(values) for values in (*errors.values(), sum(errors.values(), []))]
+    before = getattr(engine.pair_flow, "pixel_iterations", None)
+    seconds, cpu = [], time.process_time()
+    for _ in range(repeats):
+        start = time.perf_counter()
+        engine.between(*stacks)  # returns arrays in the host's memory: the device has finished
+        seconds.append(time.perf_counter() - start)
+    cpu, done = time.process_time() - cpu, repeats * len(timed)
+    if before is not None:
+        number = (engine.pair_flow.pixel_iterations - before) / done / 1e6
+        print(f"{engine.name}: {number:.1f} million pixel iterations a pair")
+    return [*means, len(timed) / np.median(seconds), cpu / done]
+
+
+def describe_machine(device: torch.device, threads: int) -> str:
+    """What the speeds were measured on."""
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name = re.search(r"model name\s*: (.*)", info)
+    text = f"{name[1] if name else platform.machine()}, {threads} of {os.cpu_count()} threads"
+    gpu = f"; PyTorch's engines on {torch.cuda.get_device_name()}" if device.type == "cuda" else ""
+    return f"{text}{gpu}; OpenCV {cv2.__version__}, PyTorch {torch.__version__}"
+
+
+def update_table(path: Path, table: str) -> None:
+    """Writes the table between the markers of a file; raises UsageError without them."""
+    text = path.read_text(encoding="utf-8")
+    if any(text.count(marker) != 1 for marker in MARKERS):
+        raise UsageError(f"{path} needs one line '{MARKERS[0]}' and one '{MARKERS[1]}'")
+    head, tail = text.partition(MARKERS[0])[0], text.partition(MARKERS[1])[2]
+    write_lines(path, f"{head}{MARKERS[0]}\n{table}\n{MARKERS[1]}{tail}".splitlines())
+
+
+def compare_tvl1(path: Path, number: int, distance: int, device: str) -> dict:
+    """tvl1-torch and OpenCV's TV-L1 on `number` pairs of a video's frames: a row of the table."""
+    try:
+        frames = [cv2.cvtColor(f, cv2.COLOR_BGR2GRAY) for f in read_frames(path, FRAME_SIZE)]
+    except DataError as error:
+        raise DataError(f"cannot read the video {path}: {error}") from None
+    if len(frames) <= distance:
+        raise DataError(f"{path} has {len(frames)} frames; at least {distance + 1} are needed")
+    starts = np.unique(np.linspace(0, len(frames) - 1 - distance, number).round().astype(int))
+    first, second = (np.stack([frames[start + d] for start in starts]) for d in (0, distance))
+    opencv = create_flow("tvl1")
+    expected = opencv.between(first, second)
+    ours = create_flow("tvl1-torch", device).between(first, second)
+    # OpenCV expects floating-point images from 0 to 1.
+    bright, grey = (first + np.float32(1e-3)) / np.float32(255), second / np.float32(255)
+    itself = opencv.pair_flow(bright, grey)
+    images = [encode_flow(flow, 20.0).astype(int) for flow in (ours, expected)]
+    return {
+        "video": path.name,
+        "pairs": len(starts),
+        "mean motion (px)": np.linalg.norm(expected, axis=1).mean(),
+        "difference (px)": np.linalg.norm(ours - expected, axis=1).mean(),
+        "of images (grey levels)": np.abs(images[0] - images[1]).mean(),
+        "OpenCV, brightened (px)": np.linalg.norm(itself - expected, axis=1).mean(),
+    }

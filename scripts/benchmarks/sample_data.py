@@ -1,10 +1,11 @@
-"""Data to measure with: a small dataset as frame folders, packs and video files."""
+"""Data to measure with: textures, and a small dataset as frame folders, packs and video files."""
 
 from itertools import islice
 from pathlib import Path
 
 import av
 import cv2
+import matplotlib.cbook
 import numpy as np
 
 from datasets.lists import DataError
@@ -13,10 +14,11 @@ from datasets.prepare.pack import Packing, pack
 from datasets.sources.folders import FrameNames
 from datasets.sources.videos import read_frames
 
-NAMES = FrameNames()
-WIDTH, HEIGHT, QUALITY = 340, 256, 95
-SMALL = (170, 128)
-TARGET_BYTES = 28_000  # of a JPEG file
+LAYOUT = FrameNames()  # of the frame folders
+FRAME_SIZE, SMALL_SIZE = (340, 256), (170, 128)  # width, height
+MARGIN = 32  # pixels of texture around the frame, which motion moves in
+JPEG_QUALITY = 95
+NOISE = 2.18  # grey levels, with which a frame's JPEG file has 28 KB
 
 
 def make_dataset(root: Path, videos: int, frames: int, source: Path | None) -> list[str]:
@@ -27,54 +29,63 @@ def make_dataset(root: Path, videos: int, frames: int, source: Path | None) -> l
     folders = [f"video_{number}" for number in range(videos)]
     for folder in folders:
         pictures = make_frames(root / folder, frames, source)
-        _write_video(root / f"{folder}.mp4", pictures)
-    for size in (SMALL, (WIDTH, HEIGHT)):
-        pack(Packing(root, NAMES, "rgb", size, QUALITY, root), 1, False, iter)
+        with av.open(str(root / f"{folder}.mp4"), "w") as container:
+            stream = container.add_stream("h264", rate=25)
+            (stream.width, stream.height), stream.pix_fmt = FRAME_SIZE, "yuv420p"
+            for picture in pictures:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+            container.mux(stream.encode())
+    for size in (SMALL_SIZE, FRAME_SIZE):
+        pack(Packing(root, LAYOUT, "rgb", size, JPEG_QUALITY, root), 1, False, iter)
     return folders
 
 
 def make_frames(folder: Path, frames: int, source: Path | None) -> list[np.ndarray]:
-    """Writes a frame folder: the beginning of the video `source`, or a texture of 28 KB a frame."""
-    pictures = _pictures_of(source, frames) if source else _textures(frames)
-    folder.mkdir(parents=True)
-    for number, picture in enumerate(pictures, 1):
-        save_jpeg(folder / f"{NAMES.rgb.format(number)}.jpg", picture, QUALITY)
-    return pictures
-
-
-def _pictures_of(source: Path, frames: int) -> list[np.ndarray]:
-    pictures = list(islice(read_frames(source, (WIDTH, HEIGHT)), frames))
+    """Writes a frame folder: the first frames of the video `source`, or a drifting texture."""
+    pictures = list(islice(read_frames(source, FRAME_SIZE), frames)) if source else drift(frames)
     if len(pictures) < frames:
         raise DataError(f"{source} has {len(pictures)} frames; {frames} are needed")
+    folder.mkdir(parents=True)
+    for number, picture in enumerate(pictures, 1):
+        save_jpeg(folder / f"{LAYOUT.rgb.format(number)}.jpg", picture, JPEG_QUALITY)
     return pictures
 
 
-def _textures(frames: int) -> list[np.ndarray]:
-    """A textured plane that drifts, BGR, with as much noise as TARGET_BYTES needs."""
+def drift(frames: int) -> list[np.ndarray]:
+    """A textured, noisy plane that drifts up and left by a pixel a frame, BGR."""
+    width, height = FRAME_SIZE
     rng = np.random.default_rng(0)
-    ground = np.zeros((HEIGHT + frames, WIDTH + frames, 3), np.float32)
+    plane = np.full((height + frames, width + frames, 3), 128, np.float32)
     for pixels, weight in ((80, 60.0), (20, 25.0), (5, 10.0)):
-        cells = (ground.shape[0] // pixels, ground.shape[1] // pixels, 3)
+        cells = (plane.shape[0] // pixels, plane.shape[1] // pixels, 3)
         coarse = rng.normal(0, weight, cells).astype(np.float32)
-        ground += cv2.resize(coarse, ground.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    grain = rng.normal(0, 1, ground.shape).astype(np.float32)
-
-    def picture(number: int, noise: float) -> np.ndarray:
-        place = np.s_[number : number + HEIGHT, number : number + WIDTH]
-        return np.clip(ground[place] + noise * grain[place] + 128, 0, 255).astype(np.uint8)
-
-    low, high = 0.0, 20.0
-    for _ in range(12):
-        noise = (low + high) / 2
-        data = cv2.imencode(".jpg", picture(0, noise), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
-        low, high = (noise, high) if len(data) < TARGET_BYTES else (low, noise)
-    return [picture(number, noise) for number in range(frames)]
+        plane += cv2.resize(coarse, plane.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    plane = np.clip(plane + rng.normal(0, NOISE, plane.shape), 0, 255).astype(np.uint8)
+    return [plane[start : start + height, start : start + width] for start in range(frames)]
 
 
-def _write_video(path: Path, pictures: list[np.ndarray]) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("h264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
-        container.mux(stream.encode())
+def photograph() -> np.ndarray:
+    """A photograph that comes with matplotlib, as wide as a texture and cut to its height."""
+    width, height = FRAME_SIZE[0] + 2 * MARGIN, FRAME_SIZE[1] + 2 * MARGIN
+    with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
+        image = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
+    size = width, round(image.shape[0] * width / image.shape[1])
+    top = (size[1] - height) // 2
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)[top : top + height]
+
+
+def dead_leaves(rng: np.random.Generator) -> np.ndarray:
+    """A texture of discs of many sizes that hide each other, as things in natural images do.
+
+    The dead leaves model (Lee, Mumford and Huang, IJCV 2001): radii r of density r^-3.
+    """
+    width, height = FRAME_SIZE[0] + 2 * MARGIN, FRAME_SIZE[1] + 2 * MARGIN
+    image = np.full((height, width, 3), 128, np.uint8)
+    smallest, largest = 2.0, 80.0
+    for _ in range(6000):
+        radius = (smallest**-2 + rng.uniform() * (largest**-2 - smallest**-2)) ** -0.5
+        centre = (int(rng.integers(width)), int(rng.integers(height)))
+        colour = [int(value) for value in rng.integers(20, 236, 3)]
+        cv2.circle(image, centre, round(radius), colour, -1, cv2.LINE_AA)
+    noise = rng.normal(0, 6, image.shape)
+    return np.clip(cv2.GaussianBlur(image + noise, None, 0.8), 0, 255).astype(np.uint8)

@@ -11,6 +11,7 @@ resident set during the test, above what it was with the network loaded (Linux o
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,15 +22,16 @@ from datasets import Split
 from datasets.lists import VideoRecord
 from datasets.sampling import multi_clip
 from datasets.sources.choose import choose_source
-from engine.data import Stream, normalization
+from engine.data import normalization
 from engine.files import write_json
 from engine.flag_types import positive
-from engine.testing.run import choose_batch_size, score_all
+from engine.testing.score import score_all
+from engine.testing.stream import Stream, choose_batch_size, frame_videos
 from models import create_model, get_arch
-from scripts.benchmarks.sample_data import NAMES, make_frames
+from scripts.benchmarks.sample_data import LAYOUT, make_frames
 from video_transforms import PLAIN
 
-CLASSES = 51
+NUM_OUTPUTS = 51  # HMDB51's classes
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -48,14 +50,10 @@ def main(args: argparse.Namespace) -> int:
     with TemporaryDirectory(prefix="benchmark_") as folder:
         make_frames(Path(folder) / "video", args.frames, args.video)
         stream = _stream(args, Path(folder))
-        batch_size = args.batch_size or choose_batch_size(stream)
-
-        def choose(count: int, length: int) -> list[np.ndarray]:
-            return multi_clip(count, length)[: args.clips]
-
-        clips = len(choose(args.frames, stream.spec.frames))
+        batch_size = stream.batch_size
+        clips = len(multi_clip(args.frames, stream.spec.frames)[: args.clips])
         _bare_passes(stream, min(10, batch_size), batch_size)  # warms up
-        whole, peak = _measured(lambda: score_all(stream, choose, True, batch_size, 0))
+        whole, peak = _measured(lambda: score_all(stream))
         bare, bare_peak = _measured(lambda: _bare_passes(stream, 10 * clips, batch_size))
     report = {
         "arch": args.arch,
@@ -79,17 +77,25 @@ def _stream(args: argparse.Namespace, root: Path) -> Stream:
     """A network with random weights and a list of one video."""
     spec = get_arch(args.arch)
     record = VideoRecord("video", args.frames, 0, "list:1")
-    source = choose_source(root, NAMES, spec.modality, record)
-    names = [f"class {label}" for label in range(CLASSES)]
-    split = Split("benchmark", 1, spec.modality, [], [record], names, root, NAMES, source, True)
+    source = choose_source(root, LAYOUT, spec.modality, record)
+    names = [f"class {label}" for label in range(NUM_OUTPUTS)]
+    split = Split("benchmark", 1, spec.modality, [], [record], names, root, LAYOUT, source, True)
+    reader = source.reader(spec.input.resize)
+
+    def choose(count: int, length: int) -> list[np.ndarray]:
+        return multi_clip(count, length)[: args.clips]
+
+    device = torch.device("cpu")
     return Stream(
         spec=spec,
         split=split,
-        model=create_model(spec.name, CLASSES).eval(),
-        device=torch.device("cpu"),
-        normalize=normalization(spec),
+        model=create_model(spec.name, NUM_OUTPUTS).eval(),
+        device=device,
         flip=PLAIN,
         checkpoint=Path("random weights"),
+        read=partial(frame_videos, [record], reader, spec, choose, True, PLAIN, 0),
+        prepare=normalization(spec),
+        batch_size=args.batch_size or choose_batch_size(device),
     )
 
 
