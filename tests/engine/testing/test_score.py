@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine.testing.run import score_video, views
+from engine.testing.score import score_video
+from engine.testing.stream import VideoViews
 from models import get_arch
-from video_transforms import INVERTED, NO_FLIP, PLAIN, flip_clip
+from video_transforms import INVERTED, NO_FLIP, PLAIN, flip_clip, views
 
 SPEC = get_arch("flow_tiny3D16f")
 
@@ -55,11 +56,12 @@ def test_score_is_the_mean_over_all_views_whatever_the_batch(batch_size):
         spec=SPEC,
         model=model,
         device=torch.device("cpu"),
-        normalize=lambda c: c.permute(0, 4, 1, 2, 3).float(),
-        flip=PLAIN,
+        prepare=lambda c: c.permute(0, 4, 1, 2, 3).float(),
         order=None,
+        batch_size=batch_size,
     )
-    score, by_clip = score_video(stream, images, clips, True, batch_size)
+    shown = VideoViews(views(images, clips, 56, True, PLAIN), len(clips))
+    score, by_clip = score_video(stream, shown)
     means = [v.mean(axis=(0, 1, 2)) for v in views(images, clips, 56, True, PLAIN)]
     np.testing.assert_allclose(score, np.mean(means, 0), rtol=1e-5)
     np.testing.assert_allclose(by_clip, [np.mean(m, 0) for m in (means[:10], means[10:])], 1e-5)
