@@ -9,9 +9,8 @@ pixel is exact. The error is the mean distance in pixels between estimate and tr
 that stay in the frame. Speed: 340x256 colour frames in memory to displacement in memory, in one
 process. Compare processor time where other work shares the machine.
 
-With --video: the mean difference of the two TV-L1 implementations on pairs of frames spread over
-each video. The last column is OpenCV's TV-L1 compared with itself on a first frame brightened by
-0.001 grey levels: the difference that rounding alone makes.
+With --video: the mean difference of the two TV-L1 on pairs of frames spread over each video; last,
+the difference that a first frame brighter by 0.001 grey levels makes to OpenCV's: rounding alone.
 """
 
 import argparse
