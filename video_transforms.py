@@ -19,7 +19,7 @@ PLAIN, INVERTED, NO_FLIP = "plain", "inverted", "none"
 
 
 class Compose:
-    """The transforms, one behind the other."""
+    """The transforms, one after the other."""
 
     def __init__(self, *transforms: Transform):
         self.transforms = transforms

@@ -20,7 +20,7 @@ def adamw(
 ) -> AdamW:
     """AdamW (arXiv 1711.05101); `momentum` is its first beta.
 
-    A step is one pass over the weights: behind a token cache it is most of the work otherwise.
+    A step is one pass over the weights: with a token cache it is most of the work otherwise.
     """
     return AdamW(parameters, lr, betas=(momentum, 0.999), weight_decay=weight_decay, fused=True)
 

@@ -64,7 +64,7 @@ def ablate_tokens(config: AblationConfig, folders: Sequence[Path]) -> int:
             ]
             bar.update()
     bar.close()
-    return write_report(config, rows, finals, tuning, metadata["class_names"], protocol)
+    return write_summary(config, rows, finals, tuning, metadata["class_names"], protocol)
 
 
 def ablate_networks(
@@ -101,7 +101,7 @@ def ablate_networks(
         ]
         for row, spec in rows.items()
     }
-    return write_report(config, rows, finals, {}, classes, protocol)
+    return write_summary(config, rows, finals, {}, classes, protocol)
 
 
 def check_report(config: AblationConfig, rows: Rows, classes: list[str]) -> None:
@@ -112,7 +112,7 @@ def check_report(config: AblationConfig, rows: Rows, classes: list[str]) -> None
         raise UsageError(f"--base {config.base} is none of {', '.join(keys)}")
 
 
-def write_report(
+def write_summary(
     config: AblationConfig,
     rows: Rows,
     finals: Mapping[HeadRow, Sequence[dict]],

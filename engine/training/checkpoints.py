@@ -158,7 +158,7 @@ class CheckpointManager:
             if self._write(unsaved, name):
                 del self.unsaved[name]
             else:
-                self.unsaved[name] = copy.deepcopy(unsaved)  # the weights go on changing
+                self.unsaved[name] = copy.deepcopy(unsaved)  # the weights will change
         if self._write(content, LAST) and self.config.keep:
             try:
                 self._keep(content["epoch"])
@@ -197,7 +197,7 @@ class CheckpointManager:
         except OSError as error:
             print(
                 f"warning: {self.folder / name} cannot be written ({error}); the earlier file, if "
-                "any, is whole, training goes on, and the next save tries again",
+                "any, is whole, training continues, and the next save tries again",
                 flush=True,
             )
             return False

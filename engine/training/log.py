@@ -22,7 +22,7 @@ from engine.training.state import TrainingState
 from models import ArchSpec
 
 LOG_FILE = "log.jsonl"
-SLOW = 20.0  # percent of the time spent waiting for data, from which advice is given
+SLOW_PERCENT = 20.0  # percent of the time spent waiting for data, from which advice is given
 ENOUGH_SECONDS = 30.0  # of an epoch, after which its times mean something
 
 
@@ -55,7 +55,7 @@ def _running(stats: EpochStats) -> str:
 class RunLog:
     """The records of one training: TensorBoard events and a JSON line an epoch.
 
-    On a full disk training goes on: lines wait for the next epoch, TensorBoard's events end.
+    On a full disk training continues: lines wait for the next epoch, TensorBoard's events end.
     Only the first of several processes writes.
 
     Args:
@@ -218,7 +218,7 @@ class LoadingAdvice:
     def check(self, stats: EpochStats, whole_epoch: bool = False) -> None:
         """To be called after a step, and after an epoch."""
         enough = whole_epoch or stats.loading + stats.computing >= ENOUGH_SECONDS
-        if not self.said and enough and stats.waiting > SLOW:
+        if not self.said and enough and stats.waiting > SLOW_PERCENT:
             self.said = True
             print(self.message(stats), flush=True)
 

@@ -93,7 +93,7 @@ def _obey_parent() -> None:
 
 
 def continuing_command(argv: Sequence[str]) -> str:
-    """The command line that goes on where this one ended."""
+    """The command line that resumes what this one began."""
     kept, skip = [], False
     for place, word in enumerate(argv):
         follows = argv[place + 1] if place + 1 < len(argv) else "-"

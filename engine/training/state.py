@@ -183,7 +183,7 @@ def restore_optimizer(
                     raise ValueError(f"its optimizer's {key} is misshapen or not finite")
     begun = saved[0].get("initial_lr", lr)
     if begun != lr:
-        print(f"note: the rate of the checkpoint goes on (begun with --lr {begun:g})")
+        print(f"note: the learning rate of the checkpoint is kept (begun with --lr {begun:g})")
 
 
 def changed_flags(content: Mapping[str, Any], recipe: Recipe) -> list[str]:
