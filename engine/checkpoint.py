@@ -53,13 +53,15 @@ def make_checkpoint(
             the data's `fingerprint`.
     """
     return {
+        # the reference implementation's keys
         "epoch": epoch,
         "arch": spec.name,
         "state_dict": model.state_dict(),
         "best_prec1": best_prec1,
         "best_loss": best_loss,
-        "best_ema": best_ema,
         "optimizer": optimizer.state_dict(),
+        # this code's
+        "best_ema": best_ema,
         "scheduler": schedule_state,
         "input": describe_input(spec),
         **metadata,
@@ -98,6 +100,7 @@ def _differences(
     model: nn.Module,
     class_names: list[str],
 ) -> list[str]:
+    # format, architecture
     found = metadata_faults(content)
     if found:
         return found
@@ -107,6 +110,7 @@ def _differences(
     arch = content.get("arch", spec.name)
     if arch != spec.name:
         return found + [f"architecture: {arch} in the file, {spec.name} asked for"]
+    # classes
     theirs = content.get("class_names", class_names)
     bias = state_dict.get("fc_action.bias")
     classes = len(bias) if bias is not None and bias.ndim == 1 else len(theirs)
@@ -120,6 +124,7 @@ def _differences(
         for label, (a, b) in enumerate(zip(theirs, class_names, strict=True))
         if a != b
     ]
+    # input, weights
     ours = describe_input(spec)
     found += [
         f"input {key}: {value} in the file, {ours.get(key)} in this code"

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from datasets import Split
 from datasets.clips import VideoDataset
@@ -19,7 +18,13 @@ from datasets.sources.reader import Reader
 from engine import UsageError
 from engine.checkpoint import BEST, load_checkpoint
 from engine.config import DataConfig, TestConfig
-from engine.data import frame_reader, normalization, open_split, warn_of_other_data
+from engine.data import (
+    frame_reader,
+    normalization,
+    open_split,
+    video_loader,
+    warn_of_other_data,
+)
 from engine.distributed import choose_device
 from engine.files import run_folder
 from engine.testing.token_order import TimeOrder
@@ -163,13 +168,8 @@ def frame_videos(
 
     `choose` gives the clips of a video: (frames it has, frames of a clip) -> frame numbers.
     """
-    loader = DataLoader(
-        VideoDataset([records[row] for row in rows], reader, spec.frames, choose),
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=1 if workers else None,  # whole videos: few in memory at once
-    )
-    for images, clips, error in loader:
+    videos = VideoDataset([records[row] for row in rows], reader, spec.frames, choose)
+    for images, clips, error in video_loader(videos, workers):
         clips = [clip.numpy() for clip in clips]
         shown = views(images.numpy(), clips, spec.input.crop, ten_crop, flip)
         yield VideoViews(shown, len(clips), error)

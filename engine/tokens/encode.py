@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from datasets import DataError, Split
@@ -18,7 +18,7 @@ from datasets.lists import VideoRecord
 from datasets.sampling import CLIP_RULES, single_clip
 from datasets.sources.reader import Reader
 from engine import distributed
-from engine.data import frame_reader, normalization, training_transform
+from engine.data import frame_reader, normalization, training_transform, video_loader
 from engine.tokens.cache import (
     count_views,
     store_tokens,
@@ -111,17 +111,15 @@ class TokenWriter:
     def _training_views(self, videos: Sequence[int]) -> Iterator[Iterable[np.ndarray]]:
         spec, kept = self.model.spec, self.metadata["views"]
         dataset = TrainingViews(
-            *(
-                self.split.train,
-                videos,
-                kept["train"],
-                frame_reader(spec, self.split, self.scaled),
-            ),
+            self.split.train,
+            videos,
+            kept["train"],
+            frame_reader(spec, self.split, self.scaled),
             length=spec.frames,
             transform=training_transform(spec, kept["mirror"]),
             seed=kept["seed"],
         )
-        for clips in self._loader(dataset):
+        for clips in video_loader(dataset, self.workers):
             yield clips.numpy()
 
     def _test_views(self, videos: Sequence[int]) -> Iterator[Iterable[np.ndarray]]:
@@ -136,9 +134,8 @@ class TokenWriter:
 
         records = [self.split.val[video] for video in videos]
         reader = frame_reader(spec, self.split, self.scaled)
-        for images, indices, error in self._loader(
-            VideoDataset(records, reader, spec.frames, choose)
-        ):
+        dataset = VideoDataset(records, reader, spec.frames, choose)
+        for images, indices, error in video_loader(dataset, self.workers):
             if error:
                 raise DataError(error)
             images, clips = images.numpy(), [clip.numpy() for clip in indices]
@@ -147,13 +144,6 @@ class TokenWriter:
                 views(images, clips[:number], size, kept["crops"] > 1, kept["mirror"]),
                 views(images, clips[number:], size, False, kept["mirror"]),
             )
-
-    def _loader(self, dataset: Dataset) -> DataLoader:
-        """Whole videos, read while the network computes: few in memory at once."""
-        prefetch = 1 if self.workers else None
-        return DataLoader(
-            dataset, batch_size=None, num_workers=self.workers, prefetch_factor=prefetch
-        )
 
     def run(self, todo: dict[str, list[int]]) -> None:
         """Encodes and stores the videos `todo` of each subset."""

@@ -35,10 +35,12 @@ def prepare_writer(config: CacheConfig) -> TokenWriter:
     """Checks everything that the arguments name and builds it; writes about.json."""
     spec = get_arch(config.arch)
     device = choose_device(config.data.device)
+    # data, model
     split = open_split(config.data, spec)
     torch.manual_seed(config.seed)
     model = create_model(spec.name, len(split.class_names))
     path, flip = _load(config, model, split)
+    # what is cached and how
     crops = (5 if flip == NO_FLIP else 10) if config.ten_crop else 1
     metadata = {
         "format": CACHE_FORMAT,
@@ -64,6 +66,7 @@ def prepare_writer(config: CacheConfig) -> TokenWriter:
             for subset in SUBSETS
         },
     }
+    # the folder
     folder = resolve(config.cache, default_folder(spec, split.dataset, split.number))
     if distributed.is_main():
         start_cache(folder, metadata)

@@ -72,11 +72,13 @@ def build_data(config: TrainingConfig, spec: ArchSpec, device: torch.device) -> 
 
 
 def _clip_data(config: TrainingConfig, spec: ArchSpec, device: torch.device) -> TrainingData:
+    # lists
     if not config.skip_doctor:
         check_before_training(config.data, spec)
     split = open_split(config.data, spec)
     data = fingerprint(split)
     print(describe(data))
+    # clips
     reader = frame_reader(spec, split, config.data.scaled_decoding)
     flip = choose_flip(config.flip, split)
     dataset = partial(

@@ -40,12 +40,14 @@ def train_one_epoch(
     step, when no gradient is pending. The epoch ends early when `state.steps_left` is 0.
     Raises NonFiniteLoss before a bad gradient reaches the weights.
     """
+    # begin
     state.train_mode()
     state.optimizer.zero_grad()
     stats = EpochStats() if stats is None else stats
     fresh = EpochStats()  # of this process, since the last step
     batches = timed_batches(progress.over(loader, stats), fresh)
     for number, (clips, labels) in enumerate(batches, 1):
+        # clips -> logits -> loss -> gradient
         labels = labels.to(state.device, non_blocking=True)
         is_last = number % recipe.iter_size == 0 or number == len(loader)
         try:
@@ -56,6 +58,7 @@ def train_one_epoch(
                 "try a lower --lr, from the beginning or with -c from the best model"
             ) from None
         count_batch(fresh, logits, labels, loss, clips.shape[1])
+        # step
         if is_last:
             take_step(state, recipe)
             stats.steps += 1
@@ -85,10 +88,12 @@ def accumulate(
     (N, classes) and the loss summed over the videos, nats.
     Raises NonFiniteLoss before a bad gradient is made.
     """
+    # clips -> inputs
     inputs, segments = network_input(clips, prepare, state.device), clips.shape[1]
     targets = [(1.0, labels)]
     if recipe.mixup:  # arXiv 1710.09412
         inputs, targets = mix(inputs, labels, segments, recipe.mixup)
+    # logits -> loss -> gradient
     with distributed.gradient_sync(state.network, is_last):
         logits = video_logits(state.network, inputs, segments, recipe.amp)
         smoothing = recipe.label_smoothing  # arXiv 1512.00567

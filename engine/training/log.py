@@ -90,6 +90,7 @@ class RunLog:
         """
         if not self.active:
             return
+        # TensorBoard
         scalars = {
             "top1_training": train.top1,
             "top3_training": train.top3,
@@ -103,6 +104,7 @@ class RunLog:
         if ema is not None:
             scalars |= {"top1_validation_ema": ema.top1, "top3_validation_ema": ema.top3}
         self._write_events(scalars, number)
+        # JSON
         line = {
             "epoch": number + 1,
             "lr": lr,

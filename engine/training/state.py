@@ -157,6 +157,7 @@ def restore_optimizer(
     state: Mapping[str, Any], optimizer: torch.optim.Optimizer, lr: float
 ) -> None:
     """Loads an optimizer's state; raises ValueError if it is another's, or nonsense."""
+    # of the same kind?
     ours, saved = optimizer.state_dict()["param_groups"], state["param_groups"]
     if ("betas" in saved[0]) != ("betas" in ours[0]):
         adamw, sgd = ("AdamW", "two_stream_bert2.py"), ("SGD", "two_stream2.py")
@@ -175,6 +176,7 @@ def restore_optimizer(
             raise ValueError("its optimizer's settings are no settings")
         if not math.isfinite(theirs.get("lr", math.nan)):
             raise ValueError(f"its learning rate is {theirs.get('lr')}")
+    # load
     optimizer.load_state_dict({**state, "param_groups": saved})
     for parameter, values in optimizer.state.items():
         for key, value in values.items():
