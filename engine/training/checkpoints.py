@@ -42,6 +42,7 @@ class CheckpointManager:
         self.state, self.signals = state, signals
         self.unsaved: dict[str, dict] = {}  # name -> content that is still to be written
         self.last_step: StepState | None = None
+        self.stats = EpochStats()  # of the epoch's training
         self.exit_code = 0
 
     def __enter__(self) -> "CheckpointManager":
@@ -98,6 +99,7 @@ class CheckpointManager:
         """Sets order, crops and random numbers; returns the sums of what is already done."""
         self.data.train.dataset.set_epoch(self.state.epoch)
         stats = self.state.begin_epoch(self.data.train.batch_sampler, self.config.seed)
+        self.stats = stats
         if self.last_step is not None:  # before a first step there is nothing new to save
             self.last_step = StepState(self.state.model, stats)
         return stats
@@ -110,10 +112,10 @@ class CheckpointManager:
             self._save_within_epoch(stats)
         self.answer_signals(stats)
 
-    def after_validation_batch(self, train: EpochStats, number: int) -> None:
+    def after_validation_batch(self, number: int) -> None:
         """Answers signals for as long as all processes have batches; `number` from 1."""
         if number <= self.data.val.batch_sampler.common:
-            self.answer_signals(train)
+            self.answer_signals(self.stats)
 
     def answer_signals(self, stats: EpochStats) -> None:
         """Saves if a signal to any process asked for it, and raises Interrupted if to end."""

@@ -51,6 +51,13 @@ def run_training(config: TrainingConfig, make_optimizer: MakeOptimizer) -> int:
     progress = partial(Progress, print_freq=config.print_freq)
     advice = LoadingAdvice(data.remedies, config.data.workers)
     with Signals() as signals, CheckpointManager(folder, config, data, state, signals) as manager:
+        check = partial(
+            validate,
+            loader=data.val,
+            prepare=data.prepare,
+            amp=recipe.amp,
+            after_batch=manager.after_validation_batch,
+        )
         # resume
         if checkpoint is not None:
             manager.resume(checkpoint)
@@ -69,14 +76,6 @@ def run_training(config: TrainingConfig, make_optimizer: MakeOptimizer) -> int:
                 advice.check(train, whole_epoch=True)
                 # validate
                 distributed.share_buffers(model)
-                after_batch = partial(manager.after_validation_batch, train)
-                check = partial(
-                    validate,
-                    loader=data.val,
-                    prepare=data.prepare,
-                    amp=recipe.amp,
-                    after_batch=after_batch,
-                )
                 val, ema = check(model, progress=progress(f"{title} validation")), None
                 if state.average is not None:
                     shown = progress(f"{title} average's validation")
