@@ -30,6 +30,7 @@ import two_stream_bert2
 from engine import cli
 from engine.ablation.run import ablate_networks, ablate_tokens
 from engine.config import AblationConfig
+from engine.flag_types import regex
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -49,7 +50,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--seeds", type=cli.positive, help="trainings of each (%(default)s)")
     add("--device", help="cuda, cpu, ...; default: cuda if there is one")
     add = parser.add_argument_group("tuning, on caches alone").add_argument
-    add("--group", type=cli.regex, metavar="REGEX", help="says which videos belong together")
+    add("--group", type=regex, metavar="REGEX", help="says which videos belong together")
     add("--folds", type=cli.positive, help="(%(default)s)")
     add("--lr", type=cli.above_zero, nargs="+")
     add("--weight-decay", type=cli.not_below_zero, nargs="+")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from engine.metrics import (
-    PassResult,
+    EpochStats,
     confusion_matrix,
     count_flops,
     fuse,
@@ -74,8 +74,8 @@ def test_flops_of_a_product():
     assert layer.training and layer.weight.grad is None
 
 
-def test_pass_result():
-    result = PassResult()
+def test_epoch_stats():
+    result = EpochStats()
     logits = torch.tensor(SCORES)
     result.add(logits, torch.tensor(LABELS), loss=8.0, clips=8)
     result.add(logits[:1], torch.tensor(LABELS[:1]), loss=1.0, clips=2)
