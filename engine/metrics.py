@@ -27,16 +27,18 @@ def topk_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
     return 100 * float(np.mean(topk_hits(scores, labels, k)))
 
 
-def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Videos by label (row) and highest score (column), int64 (classes, classes).
+def predicted_classes(scores: np.ndarray) -> np.ndarray:
+    """The class of each video's highest score, int64 (videos,); -1 if it could not be scored."""
+    return np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1))
 
-    A video that could not be scored (NaN) stands nowhere.
-    """
+
+def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Scored videos by label (row) and predicted class (column), int64 (classes, classes)."""
     from sklearn import metrics  # slow to import
 
-    scored = ~np.isnan(scores).any(axis=1)
-    predicted, classes = scores[scored].argmax(axis=1), range(scores.shape[1])
-    return metrics.confusion_matrix(labels[scored], predicted, labels=classes)
+    return metrics.confusion_matrix(
+        labels, predicted_classes(scores), labels=range(scores.shape[1])
+    )
 
 
 def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:

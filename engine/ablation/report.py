@@ -85,8 +85,8 @@ def paired_gain(hits: Mapping[int, np.ndarray], base: Mapping[int, np.ndarray]) 
     """
     gains = [100 * (hits[split].mean(axis=0) - base[split].mean(axis=0)) for split in hits]
 
-    def mean(*drawn: np.ndarray, axis: int = -1) -> np.ndarray:
-        return np.mean([own.mean(axis=axis) for own in drawn], axis=0)
+    def mean(*drawn: np.ndarray) -> np.ndarray:
+        return np.mean([own.mean(axis=-1) for own in drawn], axis=0)
 
     found = {"points": round(float(mean(*gains)), 2)}
     interval = bootstrap_interval(gains, mean)

@@ -1,6 +1,5 @@
 """What BERT's class token attends to over time: collected from test videos, chosen, and drawn."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from datasets import DataError
 from engine import UsageError
+from engine.metrics import predicted_classes
 from engine.plots import save_figure
 from engine.testing.stream import Stream
 
@@ -54,7 +54,7 @@ def collect_examples(stream: Stream) -> list[AttentionExample]:
         if isinstance(weights, dict):
             raise UsageError(f"{spec.name} has two class tokens; choose a network with one")
         attention = weights[0, :, 0, 1:].mean(dim=0).cpu().numpy()
-        predicted = int(stream.model(inputs).argmax())
+        predicted = int(predicted_classes(stream.model(inputs).float().cpu().numpy())[0])
         span = spec.frames // len(attention)  # a token's frame: the middle of its span
         frames = clip[span // 2 :: span][: len(attention)]
         examples.append(AttentionExample(record.label, predicted, frames, attention))
@@ -66,10 +66,8 @@ def choose_examples(examples: Sequence[AttentionExample], number: int) -> list[A
     chosen = []
     for correct in (True, False):
         own = [example for example in examples if example.correct == correct]
-        seen, ranks = Counter(), []
-        for example in own:
-            ranks.append(seen[example.label])
-            seen[example.label] += 1
+        labels = [example.label for example in own]
+        ranks = [labels[:place].count(label) for place, label in enumerate(labels)]
         chosen += [own[place] for place in np.argsort(ranks, kind="stable")[:number]]
     return chosen
 
