@@ -124,20 +124,17 @@ class EpochStats:
 def count_flops(model: nn.Module, inputs: Tensor, backward: bool = False) -> int:
     """Floating point operations of products and convolutions; the model stays as it is.
 
-    A multiplication and its addition are two. On the meta device nothing is computed.
-
-    Args:
-        backward: count the backward pass, too.
+    A multiplication and its addition are two. On the meta device nothing is computed. `backward`:
+    count the backward pass, too.
     """
     was_training = model.training
     model.eval()  # the same products, and batch statistics stay as they are
-    # Without oneDNN and cuDNN an LSTM consists of products that can be counted.
-    plain = (
+    with (  # without oneDNN and cuDNN an LSTM consists of products that can be counted
         torch.backends.mkldnn.flags(enabled=False, allow_tf32=None),
         torch.backends.cudnn.flags(enabled=False),
-    )
-    counter = FlopCounterMode(display=False)
-    with plain[0], plain[1], counter, torch.set_grad_enabled(backward):
+        FlopCounterMode(display=False) as counter,
+        torch.set_grad_enabled(backward),
+    ):
         outputs = model(inputs)
         if backward:
             outputs.sum().backward()

@@ -68,13 +68,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("give --preset or --heads")
     if args.cache and (args.flags or args.folds < 2):
         parser.error("with --cache there are 2 --folds or more, and no flags of training scripts")
-    for name in ("dataset", "arch", "splits", "settings", "frames", "workers"):
-        if args.cache and getattr(args, name) != parser.get_default(name):
-            parser.error(f"--{name} is for whole networks; a cache tells its own")
-    for name in ("group", "folds", "lr", "weight_decay", "epochs", "batch_size"):
-        if args.dataset and getattr(args, name) != parser.get_default(name):
-            flag = "--" + name.replace("_", "-")
-            parser.error(f"{flag} tunes on a cache; the training scripts' flags stand after --")
+    if args.cache:
+        foreign = ("dataset", "arch", "splits", "settings", "frames", "workers")
+        reason = "is for whole networks; a cache tells its own"
+    else:
+        foreign = ("group", "folds", "lr", "weight_decay", "epochs", "batch_size")
+        reason = "tunes on a cache; the training scripts' flags stand after --"
+    for name in foreign:
+        if getattr(args, name) != parser.get_default(name):
+            parser.error(f"--{name.replace('_', '-')} {reason}")
     return args
 
 

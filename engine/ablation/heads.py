@@ -26,7 +26,6 @@ from opt import adamw, sgd
 
 OPTIMIZERS = {"adamw": adamw, "sgd": sgd}
 WARMUP_EPOCHS = 2
-Scores = tuple[np.ndarray, list[np.ndarray]]  # (videos, classes), and those of each video's views
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def train_head(
 
 def score_head(
     model: VideoNet, cache: TokenCache, subset: CachedSubset, order: str = NORMAL
-) -> Scores:
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """The mean of each video's logits over its views, (videos, classes), and each view's."""
     stream = Stream(
         spec=model.spec,

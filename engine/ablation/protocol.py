@@ -49,8 +49,8 @@ def preset(name: str, backbone: str) -> list[HeadRow]:
 
     BERT is the kind that is published on that backbone.
     """
-    heads = [row.head for row in ARCHS.values() if row.backbone == backbone]
-    bert = "bert2" if "bert2" in heads else "bert10"
+    published = {(row.backbone, row.head) for row in ARCHS.values()}
+    bert = "bert2" if (backbone, "bert2") in published else "bert10"
     return {
         "table1": [
             HeadRow("average, SGD", "", "sgd", 74.46),

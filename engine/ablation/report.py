@@ -69,10 +69,10 @@ def mean_and_sd(hits: Mapping[int, np.ndarray]) -> dict:
 
 
 def _spread(values: np.ndarray) -> dict:
-    deviation = float(values.std(ddof=1)) if len(values) > 1 else None
+    sd = round(float(values.std(ddof=1)), 2) if len(values) > 1 else None
     return {
         "mean": round(float(values.mean()), 2),
-        "sd": None if deviation is None else round(deviation, 2),
+        "sd": sd,
         "values": [round(float(value), 2) for value in values],
     }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,10 +16,10 @@ from engine.files import run_folder
 from engine.metrics import topk_accuracy, topk_hits
 from engine.testing.run import run_test
 from engine.testing.score_files import write_scores
-from engine.tokens.cache import CachedSubset, TokenCache
+from engine.tokens.cache import TokenCache
 from engine.training.epoch import NonFiniteLoss
 from engine.training.run import run_training
-from models import ArchSpec, VideoNet
+from models import ArchSpec
 
 
 class TokenSweep:
@@ -32,7 +33,8 @@ class TokenSweep:
     def __init__(
         self, ledger: Ledger, config: AblationConfig, cache: TokenCache, device: torch.device
     ):
-        self.ledger, self.config, self.cache, self.device = ledger, config, cache, device
+        self.ledger, self.config, self.cache = ledger, config, cache
+        self.train = partial(train_head, batch_size=config.batch_size, device=device)
         self.split, self.classes = cache.metadata["split"], cache.metadata["class_names"]
         names = [record.folder for record in cache.train.records]
         self.folds = grouped_folds(groups_of(names, config.group), config.folds)
@@ -43,36 +45,27 @@ class TokenSweep:
         for setting in grid(self.config, row.optimizer):
             key = {"stage": "tune", "row": row.key, "split": self.split} | asdict(setting)
             folds = [
-                self.ledger.once(
-                    key | {"fold": fold},
-                    lambda fold=fold, setting=setting: self._fold(spec, setting, fold),
-                )
+                self.ledger.once(key | {"fold": fold}, partial(self._fold, spec, setting, fold))
                 for fold in range(self.config.folds)
             ]
             losses = [float("inf") if f["loss"] is None else f["loss"] for f in folds]
-            tried.append((-sum(f["right"] for f in folds), sum(losses), setting))
-        best = min(tried, key=lambda entry: entry[:2])
+            tried.append((sum(f["right"] for f in folds), -sum(losses), setting))
+        best = max(tried, key=lambda entry: entry[:2])
         return best[2], [
-            asdict(setting) | {"top1": round(100 * -correct / len(self.folds), 2)}
+            asdict(setting) | {"top1": round(100 * correct / len(self.folds), 2)}
             for correct, _, setting in tried
         ]
 
     def final(self, row: HeadRow, spec: ArchSpec, setting: Setting, seed: int) -> dict:
         """Trains on the whole list, and tests; where the loss diverges, all videos are wrong."""
         key = _final_key(row, self.split, seed, self.config.time_order) | asdict(setting)
-        return self.ledger.once(key, lambda: self._final(row, spec, setting, seed))
-
-    def _train(
-        self, spec: ArchSpec, subset: CachedSubset, setting: Setting, seed: int
-    ) -> tuple[VideoNet, list[float]]:
-        how = (setting, self.config.batch_size, seed, self.device)
-        return train_head(spec, len(self.classes), subset, *how)
+        return self.ledger.once(key, partial(self._final, row, spec, setting, seed))
 
     def _fold(self, spec: ArchSpec, setting: Setting, fold: int) -> dict:
         inside = self.cache.train.take(np.flatnonzero(self.folds != fold))
         held_out = self.cache.train.take(np.flatnonzero(self.folds == fold))
         try:
-            model, losses = self._train(spec, inside, setting, fold)
+            model, losses = self.train(spec, len(self.classes), inside, setting, seed=fold)
         except NonFiniteLoss:
             return {"right": 0, "loss": None, "train_loss": None}
         scores, _ = score_head(model, self.cache, held_out)
@@ -84,7 +77,7 @@ class TokenSweep:
         cache, train, val = self.cache, self.cache.train, self.cache.val
         # train
         try:
-            model, losses = self._train(spec, train, setting, seed)
+            model, losses = self.train(spec, len(self.classes), train, setting, seed=seed)
         except NonFiniteLoss as error:
             model, record = None, {"diverged": str(error)}
         else:

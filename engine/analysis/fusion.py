@@ -62,7 +62,7 @@ def search_and_fuse(
             f"--search: {len(held_out)} held-out files for {len(files)} score files; give one for "
             "each, in the same order"
         )
-    by_path = {file.path: held for file, held in zip(files, held_out, strict=True)}
+    by_path = dict(zip([file.path for file in files], held_out, strict=True))
     # weights of each split
     weights, found = {}, {}
     for split in splits:

@@ -74,9 +74,10 @@ def accuracies(result: Outcome, places: np.ndarray) -> np.ndarray:
 
 
 def mean_accuracies(splits: Sequence[Outcome], *places: np.ndarray) -> np.ndarray:
-    """The accuracies, averaged over the splits, (3 or 4, ...), of some videos of each or of all."""
+    """The accuracies that all splits have, averaged, (3 or 4, ...), of some or of all videos."""
     places = places or tuple(np.arange(len(result.labels)) for result in splits)
-    return np.mean([*map(accuracies, splits, places)], axis=0)
+    by_metric = zip(*map(accuracies, splits, places), strict=False)
+    return np.stack([np.mean(values, axis=0) for values in by_metric])
 
 
 def accuracy_intervals(splits: Sequence[Outcome]) -> np.ndarray | None:

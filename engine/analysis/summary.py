@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import combinations, repeat
 
 import numpy as np
@@ -59,8 +58,6 @@ def summarize_run(run: Run) -> dict:
         splits.append(entry)
     summary = {"name": run.name, "splits": splits}
     if len(splits) > 1:
-        if any(result.clips is None for result in outcomes):
-            outcomes = [replace(result, clips=None, correct_clips=None) for result in outcomes]
         summary["over_splits"] = over = _with_intervals(outcomes)
         for metric, values in over.items():
             values["sd"] = round(float(np.std([s[metric]["value"] for s in splits], ddof=1)), 4)
@@ -90,9 +87,8 @@ def compare_runs(runs: Sequence[Run]) -> tuple[list[dict], list[str]]:
     rows, decisive, refused = [], [], []
     for first, second in combinations(range(len(runs)), 2):
         pair, reasons = _compare(runs[first], runs[second])
-        pair = [{"first": first, "second": second} | row for row in pair]
-        rows += pair
-        decisive += pair[-1:]  # of all splits together
+        rows += [{"first": first, "second": second} | row for row in pair]
+        decisive += rows[-1:] if pair else []  # of all splits together
         refused += reasons
     for row, p in zip(decisive, statistics.holm([row["p"] for row in decisive]), strict=True):
         row["p_holm"] = p
