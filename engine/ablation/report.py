@@ -14,6 +14,9 @@ from engine.metrics import confusion_matrix, topk_hits
 from engine.testing.score_files import ScoreFile, read_scores
 from engine.testing.token_order import NORMAL
 
+Classes = Sequence[int] | None  # None: all
+Hits = Mapping[int, np.ndarray]  # split -> was a network correct, bool (seeds, videos)
+
 
 @dataclass(frozen=True)
 class Final:
@@ -38,15 +41,9 @@ def read_finals(folder: Path, records: Sequence[Mapping]) -> list[Final]:
 
 
 def hit_rates(
-    finals: Sequence[Final],
-    order: str,
-    classes: Sequence[int] | None = None,
-    swapped: bool = False,
-) -> dict[int, np.ndarray]:
-    """Split -> whether each seed's network was correct, bool (seeds, videos of the classes).
-
-    `swapped`, for two classes: whether it predicted the other one.
-    """
+    finals: Sequence[Final], order: str, classes: Classes = None, swapped: bool = False
+) -> Hits:
+    """Of the videos of the classes. `swapped`, for two: whether the other one was predicted."""
     rates: dict[int, list[np.ndarray]] = {}
     for final in sorted(finals, key=lambda final: (final.split, final.seed)):
         scores, labels = final.files[order].scores, final.files[order].labels
@@ -58,7 +55,7 @@ def hit_rates(
     return {split: np.stack(hits) for split, hits in rates.items()}
 
 
-def mean_and_sd(hits: Mapping[int, np.ndarray]) -> dict:
+def mean_and_sd(hits: Hits) -> dict:
     """Top-1, percent: of each split and over splits; deviations are those of the seeds.
 
     Over splits: each seed's mean over the splits, and the mean and deviation of those.
@@ -77,7 +74,7 @@ def _spread(values: np.ndarray) -> dict:
     }
 
 
-def paired_gain(hits: Mapping[int, np.ndarray], base: Mapping[int, np.ndarray]) -> dict:
+def paired_gain(hits: Hits, base: Hits) -> dict:
     """Gain in top-1 on the same videos, points, with a 95 % bootstrap interval over videos.
 
     A video counts with the share of seeds whose networks are correct; videos are drawn within
@@ -103,7 +100,7 @@ def summarize_row(
     row: HeadRow,
     finals: Sequence[Final],
     base: Sequence[Final],
-    subsets: Mapping[str, Sequence[int] | None],
+    subsets: Mapping[str, Classes],
     size: tuple[int, float],
     tuning: Mapping[int, dict],
 ) -> dict:
@@ -119,7 +116,7 @@ def summarize_row(
     pairs = {name: own for name, own in subsets.items() if own is not None and len(own) == 2}
     trained = [final.train_top1 for final in finals if final.train_top1 is not None]
 
-    def test(sets: Mapping[str, Sequence[int] | None], swapped: bool = False) -> dict:
+    def test(sets: Mapping[str, Classes], swapped: bool = False) -> dict:
         return {
             order: {
                 name: mean_and_sd(hit_rates(finals, order, classes, swapped))
@@ -143,9 +140,9 @@ def summarize_row(
     }
 
 
-def subsets_of(texts: Sequence[str], classes: list[str]) -> dict[str, list[int] | None]:
+def subsets_of(texts: Sequence[str], classes: list[str]) -> dict[str, Classes]:
     """NAME=CLASS,CLASS -> the classes' numbers; beside them "other", and "top-1" of all."""
-    subsets: dict[str, list[int] | None] = {"top-1": None}
+    subsets: dict[str, Classes] = {"top-1": None}
     for text in texts:
         name, _, names = text.partition("=")
         unknown = [own for own in names.split(",") if own not in classes]

@@ -73,18 +73,16 @@ def choose_examples(examples: Sequence[AttentionExample], number: int) -> list[A
 
 
 def draw_examples(
-    examples: Sequence[AttentionExample],
-    chosen: Sequence[AttentionExample],
-    names: Sequence[str],
-    path: Path,
+    examples: Sequence[AttentionExample], number: int, names: Sequence[str], path: Path
 ) -> None:
-    """The picture: a row for each chosen video, and below the means over each class's videos."""
+    """The picture: a row for each of some videos, and below the means over each class's videos."""
+    chosen = choose_examples(examples, number)
     tokens, columns = len(examples[0].attention), min(4, len(names))
     lines = -(-len(names) // columns)
     heights = (1.15 * len(chosen), 1.5 * lines)
     figure = plt.figure(figsize=(11, sum(heights)), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=heights)
-    # chosen videos: a frame for each token, and the attention as bars
+    # a frame for each token, and the attention as bars
     grid = top.add_gridspec(len(chosen), tokens + 3)
     highest = 1.05 * max(example.attention.max() for example in chosen)
     for row, example in enumerate(chosen):

@@ -204,8 +204,7 @@ def _read_metadata(path: Path) -> dict[str, object]:
 def match_files(first: ScoreFile, other: ScoreFile) -> list[int]:
     """match_videos for two files; raises DataError also if their classes differ."""
     check_classes(first, other)
-    files = (first, other)
-    listed = ([*zip(f.videos, f.labels, repeat(f.path), strict=False)] for f in files)
+    listed = ([*zip(f.videos, f.labels, repeat(f.path), strict=False)] for f in (first, other))
     return match_videos(*listed, (first.path, other.path))
 
 
