@@ -27,16 +27,18 @@ def topk_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
     return 100 * float(np.mean(topk_hits(scores, labels, k)))
 
 
-def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Videos by label (row) and highest score (column), int64 (classes, classes).
+def predicted_classes(scores: np.ndarray) -> np.ndarray:
+    """The class of each video's highest score, int64 (videos,); -1 if it could not be scored."""
+    return np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1))
 
-    A video that could not be scored (NaN) stands nowhere.
-    """
+
+def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Scored videos by label (row) and predicted class (column), int64 (classes, classes)."""
     from sklearn import metrics  # slow to import
 
-    scored = ~np.isnan(scores).any(axis=1)
-    predicted, classes = scores[scored].argmax(axis=1), range(scores.shape[1])
-    return metrics.confusion_matrix(labels[scored], predicted, labels=classes)
+    return metrics.confusion_matrix(
+        labels, predicted_classes(scores), labels=range(scores.shape[1])
+    )
 
 
 def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -122,20 +124,17 @@ class EpochStats:
 def count_flops(model: nn.Module, inputs: Tensor, backward: bool = False) -> int:
     """Floating point operations of products and convolutions; the model stays as it is.
 
-    A multiplication and its addition are two. On the meta device nothing is computed.
-
-    Args:
-        backward: count the backward pass, too.
+    A multiplication and its addition are two. On the meta device nothing is computed. `backward`:
+    count the backward pass, too.
     """
     was_training = model.training
     model.eval()  # the same products, and batch statistics stay as they are
-    # Without oneDNN and cuDNN an LSTM consists of products that can be counted.
-    plain = (
+    with (  # without oneDNN and cuDNN an LSTM consists of products that can be counted
         torch.backends.mkldnn.flags(enabled=False, allow_tf32=None),
         torch.backends.cudnn.flags(enabled=False),
-    )
-    counter = FlopCounterMode(display=False)
-    with plain[0], plain[1], counter, torch.set_grad_enabled(backward):
+        FlopCounterMode(display=False) as counter,
+        torch.set_grad_enabled(backward),
+    ):
         outputs = model(inputs)
         if backward:
             outputs.sum().backward()

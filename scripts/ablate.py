@@ -30,45 +30,36 @@ import two_stream_bert2
 from engine import cli
 from engine.ablation.run import ablate_networks, ablate_tokens
 from engine.config import AblationConfig
-from engine.flag_types import (
-    above_zero,
-    non_negative,
-    not_below_zero,
-    path,
-    plain_name,
-    positive,
-    regex,
-    time_order,
-)
+from engine.flag_types import regex
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.new_parser(__doc__, AblationConfig)
     add = parser.add_argument_group("data").add_argument
-    add("--cache", type=path, nargs="+", metavar="DIR", help="token caches, one for each split")
-    add("-d", "--dataset", type=plain_name, help="without caches: train whole networks on it")
+    add("--cache", type=cli.path, nargs="+", metavar="DIR", help="token caches, one for each split")
+    add("-d", "--dataset", type=cli.plain_name, help="without caches: train whole networks on it")
     add("-a", "--arch", help="of these; its head does not matter")
-    add("-s", "--splits", type=positive, nargs="+", default=[1], help="of these (1)")
-    add("--settings", type=path, help="folder of the lists (datasets/settings)")
-    add("--frames", type=path, help="frame folders (datasets/<dataset>_frames)")
-    add("-j", "--workers", type=non_negative, default=2, help="loader processes (%(default)s)")
+    add("-s", "--splits", type=cli.positive, nargs="+", default=[1], help="of these (1)")
+    add("--settings", type=cli.path, help="folder of the lists (datasets/settings)")
+    add("--frames", type=cli.path, help="frame folders (datasets/<dataset>_frames)")
+    add("-j", "--workers", type=cli.non_negative, default=2, help="loader processes (%(default)s)")
     add = parser.add_argument_group("heads").add_argument
     add("--preset", choices=("table1", "table2"), help="the paper's tables")
     add("--heads", nargs="+", metavar="HEAD", help="e.g. average_sgd lstm bert2_1head")
     add("--base", metavar="HEAD", help="to compare with (%(default)s)")
-    add("--seeds", type=positive, help="trainings of each (%(default)s)")
+    add("--seeds", type=cli.positive, help="trainings of each (%(default)s)")
     add("--device", help="cuda, cpu, ...; default: cuda if there is one")
     add = parser.add_argument_group("tuning, on caches alone").add_argument
     add("--group", type=regex, metavar="REGEX", help="says which videos belong together")
-    add("--folds", type=positive, help="(%(default)s)")
-    add("--lr", type=above_zero, nargs="+")
-    add("--weight-decay", type=not_below_zero, nargs="+")
-    add("--epochs", type=positive, nargs="+")
-    add("--batch-size", type=positive, help="videos (%(default)s)")
+    add("--folds", type=cli.positive, help="(%(default)s)")
+    add("--lr", type=cli.above_zero, nargs="+")
+    add("--weight-decay", type=cli.not_below_zero, nargs="+")
+    add("--epochs", type=cli.positive, nargs="+")
+    add("--batch-size", type=cli.positive, help="videos (%(default)s)")
     add = parser.add_argument_group("report").add_argument
-    add("--time-order", type=time_order, nargs="+", help="of test tokens")
+    add("--time-order", type=cli.time_order, nargs="+", help="of test tokens")
     add("--subset", action="append", default=[], metavar="NAME=CLASS,CLASS", help="a column")
-    add("--output", type=path, metavar="DIR", help="(results/ablation)")
+    add("--output", type=cli.path, metavar="DIR", help="(results/ablation)")
     parser.add_argument("flags", nargs="*", help="after --: the training scripts' flags")
     args = parser.parse_args(argv)
     if bool(args.cache) == bool(args.dataset and args.arch):
@@ -77,13 +68,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("give --preset or --heads")
     if args.cache and (args.flags or args.folds < 2):
         parser.error("with --cache there are 2 --folds or more, and no flags of training scripts")
-    for name in ("dataset", "arch", "splits", "settings", "frames", "workers"):
-        if args.cache and getattr(args, name) != parser.get_default(name):
-            parser.error(f"--{name} is for whole networks; a cache tells its own")
-    for name in ("group", "folds", "lr", "weight_decay", "epochs", "batch_size"):
-        if args.dataset and getattr(args, name) != parser.get_default(name):
-            flag = "--" + name.replace("_", "-")
-            parser.error(f"{flag} tunes on a cache; the training scripts' flags stand after --")
+    if args.cache:
+        foreign = ("dataset", "arch", "splits", "settings", "frames", "workers")
+        reason = "is for whole networks; a cache tells its own"
+    else:
+        foreign = ("group", "folds", "lr", "weight_decay", "epochs", "batch_size")
+        reason = "tunes on a cache; the training scripts' flags stand after --"
+    for name in foreign:
+        if getattr(args, name) != parser.get_default(name):
+            parser.error(f"--{name.replace('_', '-')} {reason}")
     return args
 
 

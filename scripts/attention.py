@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine import UsageError, cli
-from engine.analysis.attention import choose_examples, collect_examples, draw_examples
+from engine.analysis.attention import collect_examples, draw_examples
 from engine.config import DataConfig, TestConfig
 from engine.files import resolve
 from engine.testing.stream import build_stream
@@ -33,9 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     if not stream.spec.class_token:
         raise UsageError(f"{stream.spec.name} has no class token")
     examples = collect_examples(stream)
-    chosen = choose_examples(examples, args.videos)
     picture = resolve(args.picture, "results/attention.png")
-    draw_examples(examples, chosen, stream.split.class_names, picture)
+    draw_examples(examples, args.videos, stream.split.class_names, picture)
     correct = sum(example.correct for example in examples)
     print(f"{correct} of {len(examples)} videos correct\n{picture}")
     return 0

@@ -24,23 +24,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from engine import cli
 from engine.analysis.fusion import fuse_runs, search_and_fuse
 from engine.analysis.summary import summarize_runs
 from engine.analysis.tables import print_tables
-from engine.cli import run
 from engine.files import write_json
-from engine.flag_types import not_below_zero
 from engine.testing.score_files import group_runs, read_scores
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.new_parser(__doc__)
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE.npz", help="score files")
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument(
-        "--fusion-weights", type=not_below_zero, nargs="+", metavar="W", help="one for each run"
+        "--fusion-weights", type=cli.not_below_zero, nargs="+", metavar="W", help="one for each run"
     )
     weights.add_argument(
         "--search", type=Path, nargs="+", metavar="FILE.npz", help="held-out score files"
@@ -77,4 +74,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    cli.run(main)

@@ -1,6 +1,6 @@
 """One temporal head trained and scored on tokens, by the common training and test loops."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,6 @@ from opt import adamw, sgd
 
 OPTIMIZERS = {"adamw": adamw, "sgd": sgd}
 WARMUP_EPOCHS = 2
-Scores = tuple[np.ndarray, list[np.ndarray]]  # (videos, classes), and those of each video's views
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,7 @@ def head_size(spec: ArchSpec, classes: int) -> tuple[int, float]:
         model = _new_network(spec, classes, torch.device("meta")).eval()
         encoded = model.encode(torch.empty(1, *spec.clip_shape))
         flops = count_flops(model, encoded)
-    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return learning, flops / 2e9
+    return sum(p.numel() for p in model.parameters() if p.requires_grad), flops / 2e9
 
 
 def _new_network(spec: ArchSpec, classes: int, device: torch.device) -> VideoNet:
@@ -87,17 +85,11 @@ def train_head(
     # seed, model, optimizer
     torch.manual_seed(seed)
     model = _new_network(spec, classes, device)
-    recipe = Recipe(
-        batch_size=batch_size,
-        lr=setting.lr,
-        weight_decay=setting.weight_decay,
-        epochs=setting.epochs,
-        scheduler="cosine",
-        warmup_epochs=WARMUP_EPOCHS,
-        freeze_backbone=True,
-    )
-    make = OPTIMIZERS[setting.optimizer]
-    optimizer = make(model.parameters(), setting.lr, recipe.momentum, setting.weight_decay)
+    tuned = asdict(setting)
+    make = OPTIMIZERS[tuned.pop("optimizer")]
+    how = {"scheduler": "cosine", "warmup_epochs": WARMUP_EPOCHS, "freeze_backbone": True}
+    recipe = Recipe(batch_size=batch_size, **tuned, **how)
+    optimizer = make(model.parameters(), recipe.lr, recipe.momentum, recipe.weight_decay)
     state = TrainingState(model, optimizer, recipe)
     # data
     data = TokenDataset(subset, training=True, seed=seed)
@@ -117,7 +109,7 @@ def train_head(
 
 def score_head(
     model: VideoNet, cache: TokenCache, subset: CachedSubset, order: str = NORMAL
-) -> Scores:
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """The mean of each video's logits over its views, (videos, classes), and each view's."""
     stream = Stream(
         spec=model.spec,

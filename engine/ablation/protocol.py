@@ -20,6 +20,8 @@ from datasets.files import write_lines
 from datasets.grouping import group_of
 from engine import UsageError
 from engine.ablation.heads import Setting
+from engine.config import AblationConfig
+from engine.files import append_whole
 from models import NETWORKS, ArchSpec
 from models.archs import ARCHS
 from models.names import HEADS, with_head
@@ -47,8 +49,8 @@ def preset(name: str, backbone: str) -> list[HeadRow]:
 
     BERT is the kind that is published on that backbone.
     """
-    heads = [row.head for row in ARCHS.values() if row.backbone == backbone]
-    bert = "bert2" if "bert2" in heads else "bert10"
+    published = {(row.backbone, row.head) for row in ARCHS.values()}
+    bert = "bert2" if (backbone, "bert2") in published else "bert10"
     return {
         "table1": [
             HeadRow("average, SGD", "", "sgd", 74.46),
@@ -94,20 +96,11 @@ def rows_of(
     return {row: s for row, s in specs.items() if maps or not NETWORKS[s.head].encodes}
 
 
-@dataclass(frozen=True)
-class Grid:
+def grid(config: AblationConfig, optimizer: str) -> list[Setting]:
     """The settings that every head is tried with; SGD's rates are `SGD_FACTOR` times AdamW's."""
-
-    lr: Sequence[float]
-    weight_decay: Sequence[float]
-    epochs: Sequence[int]
-
-    def settings(self, optimizer: str) -> list[Setting]:
-        factor = SGD_FACTOR if optimizer == "sgd" else 1
-        return [
-            Setting(optimizer, lr * factor, decay, epochs)
-            for lr, decay, epochs in itertools.product(self.lr, self.weight_decay, self.epochs)
-        ]
+    rates = [lr * (SGD_FACTOR if optimizer == "sgd" else 1) for lr in config.lr]
+    values = itertools.product(rates, config.weight_decay, config.epochs)
+    return [Setting(optimizer, *own) for own in values]
 
 
 def groups_of(names: Sequence[str], pattern: re.Pattern | None) -> list[str]:
@@ -115,11 +108,13 @@ def groups_of(names: Sequence[str], pattern: re.Pattern | None) -> list[str]:
 
     Raises UsageError for a name that the pattern does not match.
     """
-    found = [group_of(name, pattern) for name in names]
-    for name, group in zip(names, found, strict=True):
-        if pattern and group is None:
+    groups = []
+    for name in names:
+        found = group_of(name, pattern)
+        if pattern and found is None:
             raise UsageError(f"--group {pattern.pattern} matches nothing in '{name}'")
-    return [group[2] if group else name for name, group in zip(names, found, strict=True)]
+        groups.append(found[2] if found else name)
+    return groups
 
 
 def grouped_folds(groups: Sequence[str], folds: int) -> np.ndarray:
@@ -146,15 +141,14 @@ class Ledger:
     """
 
     def __init__(self, path: Path, protocol: Mapping):
-        self.path, self.records = path, []
-        lines = path.read_text(encoding="utf-8").splitlines(True) if path.exists() else []
-        whole = [line for line in lines if line.endswith("\n")]
-        if not whole:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"protocol": protocol}) + "\n", encoding="utf-8")
+        self.path, self.protocol, self.records = path, protocol, []
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        *lines, rest = text.split("\n")
+        if not lines:
+            write_lines(path, [json.dumps({"protocol": protocol})])
             return
         try:
-            first, *self.records = map(json.loads, whole)
+            first, *self.records = map(json.loads, lines)
             earlier = first["protocol"]
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path} is no list of trainings ({error!r}); move it away") from None
@@ -164,18 +158,17 @@ class Ledger:
                     f"{path} was begun with {key} {earlier.get(key)}, not {value}; "
                     "take another --output"
                 )
-        if len(whole) < len(lines):
-            write_lines(path, [line.removesuffix("\n") for line in whole])
+        if rest:
+            write_lines(path, lines)
 
     def once(self, key: Mapping, train: Callable[[], Mapping]) -> dict:
         """The record with that key, or that of `train`, written down before it is returned."""
         key = json.loads(json.dumps(key))
         for record in self.records:
-            if all(record.get(name) == value for name, value in key.items()):
-                if all((self.path.parent / f).exists() for f in record.get("scores", {}).values()):
-                    return record
+            files = [self.path.parent / name for name in record.get("scores", {}).values()]
+            if key.items() <= record.items() and all(file.exists() for file in files):
+                return record
         record = key | dict(train())
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_whole(self.path, [json.dumps(record) + "\n"])
         self.records.append(record)
         return record

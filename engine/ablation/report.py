@@ -14,6 +14,9 @@ from engine.metrics import confusion_matrix, topk_hits
 from engine.testing.score_files import ScoreFile, read_scores
 from engine.testing.token_order import NORMAL
 
+Classes = Sequence[int] | None  # None: all
+Hits = Mapping[int, np.ndarray]  # split -> was a network correct, bool (seeds, videos)
+
 
 @dataclass(frozen=True)
 class Final:
@@ -30,39 +33,29 @@ class Final:
 
 def read_finals(folder: Path, records: Sequence[Mapping]) -> list[Final]:
     """The tests that the ledger in `folder` records; raises DataError for a damaged file."""
-    return [
-        Final(
-            record["split"],
-            record["seed"],
-            {order: read_scores(folder / name) for order, name in record["scores"].items()},
-            record.get("train_top1"),
-        )
-        for record in records
-    ]
+    finals = []
+    for record in records:
+        files = {order: read_scores(folder / name) for order, name in record["scores"].items()}
+        finals.append(Final(record["split"], record["seed"], files, record.get("train_top1")))
+    return finals
 
 
 def hit_rates(
-    finals: Sequence[Final],
-    order: str,
-    classes: Sequence[int] | None = None,
-    swapped: bool = False,
-) -> dict[int, np.ndarray]:
-    """Split -> whether each seed's network was correct, bool (seeds, videos of the classes).
-
-    `swapped`, for two classes: whether it predicted the other one.
-    """
-    rates = {}
-    for split in sorted({final.split for final in finals}):
-        own = sorted((f for f in finals if f.split == split), key=lambda final: final.seed)
-        labels = own[0].files[order].labels
-        chosen = np.isin(labels, classes) if classes is not None else np.ones(len(labels), bool)
-        wanted = sum(classes) - labels[chosen] if swapped else labels[chosen]
-        scores = [final.files[order].scores[chosen] for final in own]
-        rates[split] = np.stack([topk_hits(each, wanted, 1) for each in scores])
-    return rates
+    finals: Sequence[Final], order: str, classes: Classes = None, swapped: bool = False
+) -> Hits:
+    """Of the videos of the classes. `swapped`, for two: whether the other one was predicted."""
+    rates: dict[int, list[np.ndarray]] = {}
+    for final in sorted(finals, key=lambda final: (final.split, final.seed)):
+        scores, labels = final.files[order].scores, final.files[order].labels
+        if classes is not None:
+            chosen = np.isin(labels, classes)
+            scores, labels = scores[chosen], labels[chosen]
+        wanted = sum(classes) - labels if swapped else labels
+        rates.setdefault(final.split, []).append(topk_hits(scores, wanted, 1))
+    return {split: np.stack(hits) for split, hits in rates.items()}
 
 
-def mean_and_sd(hits: Mapping[int, np.ndarray]) -> dict:
+def mean_and_sd(hits: Hits) -> dict:
     """Top-1, percent: of each split and over splits; deviations are those of the seeds.
 
     Over splits: each seed's mean over the splits, and the mean and deviation of those.
@@ -73,15 +66,15 @@ def mean_and_sd(hits: Mapping[int, np.ndarray]) -> dict:
 
 
 def _spread(values: np.ndarray) -> dict:
-    deviation = float(values.std(ddof=1)) if len(values) > 1 else None
+    sd = round(float(values.std(ddof=1)), 2) if len(values) > 1 else None
     return {
         "mean": round(float(values.mean()), 2),
-        "sd": None if deviation is None else round(deviation, 2),
+        "sd": sd,
         "values": [round(float(value), 2) for value in values],
     }
 
 
-def paired_gain(hits: Mapping[int, np.ndarray], base: Mapping[int, np.ndarray]) -> dict:
+def paired_gain(hits: Hits, base: Hits) -> dict:
     """Gain in top-1 on the same videos, points, with a 95 % bootstrap interval over videos.
 
     A video counts with the share of seeds whose networks are correct; videos are drawn within
@@ -89,14 +82,12 @@ def paired_gain(hits: Mapping[int, np.ndarray], base: Mapping[int, np.ndarray]) 
     """
     gains = [100 * (hits[split].mean(axis=0) - base[split].mean(axis=0)) for split in hits]
 
-    def statistic(*drawn: np.ndarray, axis: int) -> np.ndarray:
-        return np.mean([own.mean(axis=axis) for own in drawn], axis=0)
+    def mean(*drawn: np.ndarray) -> np.ndarray:
+        return np.mean([own.mean(axis=-1) for own in drawn], axis=0)
 
-    found = {"points": round(float(np.mean([gain.mean() for gain in gains])), 2)}
-    interval = bootstrap_interval(gains, statistic)
-    if interval is None:
-        return found
-    return found | {"interval": [round(float(end), 2) for end in interval]}
+    found = {"points": round(float(mean(*gains)), 2)}
+    interval = bootstrap_interval(gains, mean)
+    return found if interval is None else found | {"interval": interval.round(2).tolist()}
 
 
 def confusion(finals: Sequence[Final], order: str) -> list[list[int]]:
@@ -109,7 +100,7 @@ def summarize_row(
     row: HeadRow,
     finals: Sequence[Final],
     base: Sequence[Final],
-    subsets: Mapping[str, Sequence[int] | None],
+    subsets: Mapping[str, Classes],
     size: tuple[int, float],
     tuning: Mapping[int, dict],
 ) -> dict:
@@ -122,7 +113,18 @@ def summarize_row(
         tuning: of each split, what was tried and chosen.
     """
     orders = list(finals[0].files)
+    pairs = {name: own for name, own in subsets.items() if own is not None and len(own) == 2}
     trained = [final.train_top1 for final in finals if final.train_top1 is not None]
+
+    def test(sets: Mapping[str, Classes], swapped: bool = False) -> dict:
+        return {
+            order: {
+                name: mean_and_sd(hit_rates(finals, order, classes, swapped))
+                for name, classes in sets.items()
+            }
+            for order in orders
+        }
+
     return {
         "row": row.key,
         "title": row.title,
@@ -130,30 +132,17 @@ def summarize_row(
         "parameters": size[0],
         "gmacs": size[1],
         "train_top1": round(float(np.mean(trained)), 2) if trained else None,
-        "test": {
-            order: {
-                name: mean_and_sd(hit_rates(finals, order, chosen))
-                for name, chosen in subsets.items()
-            }
-            for order in orders
-        },
-        "swapped": {
-            order: {
-                name: mean_and_sd(hit_rates(finals, order, chosen, swapped=True))
-                for name, chosen in subsets.items()
-                if chosen is not None and len(chosen) == 2
-            }
-            for order in orders
-        },
+        "test": test(subsets),
+        "swapped": test(pairs, swapped=True),
         "gain": paired_gain(hit_rates(finals, orders[0]), hit_rates(base, orders[0])),
         "confusion": {order: confusion(finals, order) for order in orders},
         "tuning": dict(tuning),
     }
 
 
-def subsets_of(texts: Sequence[str], classes: list[str]) -> dict[str, list[int] | None]:
+def subsets_of(texts: Sequence[str], classes: list[str]) -> dict[str, Classes]:
     """NAME=CLASS,CLASS -> the classes' numbers; beside them "other", and "top-1" of all."""
-    subsets: dict[str, list[int] | None] = {"top-1": None}
+    subsets: dict[str, Classes] = {"top-1": None}
     for text in texts:
         name, _, names = text.partition("=")
         unknown = [own for own in names.split(",") if own not in classes]
@@ -172,47 +161,45 @@ def markdown(summary: Mapping) -> str:
     """
     rows = summary["rows"]
     order, *others = rows[0]["test"]
-    sets = list(rows[0]["test"][order])
-    splits = list(rows[0]["test"][order][sets[0]]["splits"])
-    show_splits = len(splits) > 1
     from_paper = any(row["paper"] is not None for row in rows)
-    head = ["head", "parameters (M)", "GMACs", "training"]
-    head += [f"split {split}" for split in splits] if show_splits else []
-    head += [name if order == NORMAL else f"{name}, {order}" for name in sets]
-    head += [f"gain on {summary['base']} [95 %]"]
-    head += ["paper (HMDB51)"] if from_paper else []
-    lines = []
-    for row in rows:
-        cells = [row["title"], f"{row['parameters'] / 1e6:.3f}", f"{row['gmacs']:.3g}"]
-        cells.append("" if row["train_top1"] is None else f"{row['train_top1']:.1f}")
-        found = row["test"][order]
-        by_split = found[sets[0]]["splits"].values()
-        cells += [_accuracy(own) for own in by_split] if show_splits else []
-        cells += [_accuracy(found[name]) for name in sets]
-        cells.append(_gain(row, summary["base"]))
-        if from_paper:
-            cells.append("" if row["paper"] is None else f"{row['paper']:.2f}")
-        lines.append(cells)
-    tables = [markdown_table(head, lines)]
+    lines = [_main_cells(row, order, summary["base"], from_paper) for row in rows]
+    tables = [markdown_table(list(lines[0]), [list(line.values()) for line in lines])]
     for kind, title in (("test", "{}"), ("swapped", "{}, predicted as the other class")):
         for name in rows[0][kind][order] if others else []:
-            lines = [
+            cells = [
                 [row["title"], *(_accuracy(found[name]) for found in row[kind].values())]
                 for row in rows
             ]
             head = [f"{title.format(name)}, tokens in order", order, *others]
-            tables.append(markdown_table(head, lines))
+            tables.append(markdown_table(head, cells))
     return "\n\n".join(tables) + "\n"
+
+
+def _main_cells(row: Mapping, order: str, base: str, from_paper: bool) -> dict[str, str]:
+    """A line of the first table: title -> cell."""
+    found, trained, paper = row["test"][order], row["train_top1"], row["paper"]
+    cells = {
+        "head": row["title"],
+        "parameters (M)": f"{row['parameters'] / 1e6:.3f}",
+        "GMACs": f"{row['gmacs']:.3g}",
+        "training": "" if trained is None else f"{trained:.1f}",
+    }
+    splits = next(iter(found.values()))["splits"]
+    if len(splits) > 1:
+        cells |= {f"split {split}": _accuracy(own) for split, own in splits.items()}
+    for name, own in found.items():
+        cells[name if order == NORMAL else f"{name}, {order}"] = _accuracy(own)
+    cells[f"gain on {base} [95 %]"] = "" if row["row"] == base else _gain(row["gain"])
+    if from_paper:
+        cells["paper (HMDB51)"] = "" if paper is None else f"{paper:.2f}"
+    return cells
 
 
 def _accuracy(entry: Mapping) -> str:
     return f"{entry['mean']:.2f}" + ("" if entry["sd"] is None else f" ± {entry['sd']:.2f}")
 
 
-def _gain(row: Mapping, base: str) -> str:
-    if row["row"] == base:
-        return ""
-    gain = row["gain"]
+def _gain(gain: Mapping) -> str:
     ends = gain.get("interval")
     return f"{gain['points']:+.2f}" + (f" [{ends[0]:+.2f}, {ends[1]:+.2f}]" if ends else "")
 
@@ -224,24 +211,21 @@ def plot(summary: Mapping, path: Path) -> None:
     from engine.plots import save_figure
 
     rows = summary["rows"]
-    order = next(iter(rows[0]["test"]))
-    sets = list(rows[0]["test"][order])
+    order, lines = next(iter(rows[0]["test"])), np.arange(len(rows))
+    sets, paper = list(rows[0]["test"][order]), np.array([row["paper"] for row in rows], float)
     size = (4.5 + 3.5 * len(sets), 1.4 + 0.45 * len(rows))
     figure, axes = plt.subplots(1, len(sets), figsize=size, squeeze=False, layout="constrained")
-    for place, name in enumerate(sets):
-        axis = axes[0, place]
-        for line, row in enumerate(rows):
-            entry = row["test"][order][name]
-            for number, (split, own) in enumerate(entry["splits"].items()):
-                spread = np.linspace(-0.2, 0.2, len(own["values"]))
-                label = f"split {split}, a network each" if line == 0 else None
-                axis.scatter(own["values"], line + spread, 14, f"C{number}", label=label)
-            mean = {"color": "black", "label": "mean" if line == 0 else None}
-            axis.plot([entry["mean"]] * 2, [line - 0.35, line + 0.35], **mean)
-            if row["paper"] is not None and place == 0:
-                label = "paper, on HMDB51" if line == 0 else None
-                axis.scatter(row["paper"], line, 24, "grey", marker="x", label=label)
-        axis.set_yticks(range(len(rows)), [row["title"] for row in rows] if place == 0 else [])
+    for axis, name in zip(axes[0], sets, strict=True):
+        entries = [row["test"][order][name] for row in rows]
+        for number, split in enumerate(entries[0]["splits"]):
+            values = np.array([entry["splits"][split]["values"] for entry in entries])
+            places = lines[:, None] + np.linspace(-0.2, 0.2, values.shape[1])
+            axis.scatter(values, places, 14, f"C{number}", label=f"split {split}, a network each")
+        means = [entry["mean"] for entry in entries]
+        axis.vlines(means, lines - 0.35, lines + 0.35, "black", label="mean")
+        if name == sets[0] and np.isfinite(paper).any():
+            axis.scatter(paper, lines, 24, "grey", marker="x", label="paper, on HMDB51")
+        axis.set_yticks(lines, [row["title"] for row in rows] if name == sets[0] else [])
         label = "top-1, %" if name == "top-1" else f"top-1, {name}, %"
         axis.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
         axis.grid(alpha=0.3, axis="x")

@@ -3,16 +3,18 @@
 python scripts/ablate.py --cache DIR --preset table1
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from engine import UsageError
 from engine.ablation.heads import head_size
-from engine.ablation.protocol import AVERAGE, Grid, HeadRow, Ledger, rows_of
+from engine.ablation.protocol import AVERAGE, HeadRow, Ledger, rows_of
 from engine.ablation.report import markdown, plot, read_finals, subsets_of, summarize_row
-from engine.ablation.sweeps import NetworkSweep, TokenSweep, check_name, token_split
+from engine.ablation.sweeps import TokenSweep, network_final
 from engine.config import AblationConfig, TrainingConfig
 from engine.data import open_split
 from engine.distributed import choose_device
@@ -20,12 +22,12 @@ from engine.files import resolve, write_json, written_whole
 from engine.tokens.cache import open_cache
 from models import ArchSpec, get_arch
 
+OUTPUT = "results/ablation"
 Rows = Mapping[HeadRow, ArchSpec]
 
 
 def ablate_tokens(config: AblationConfig, folders: Sequence[Path]) -> int:
     """Tunes, trains and tests heads on caches, one for each split, and writes the report."""
-    output = resolve(config.output, "results/ablation")
     # caches, rows
     caches = [open_cache(folder) for folder in folders]
     metadata = caches[0].metadata
@@ -45,26 +47,19 @@ def ablate_tokens(config: AblationConfig, folders: Sequence[Path]) -> int:
         "batch_size": config.batch_size,
         "lists": {c.metadata["split"]: c.metadata["fingerprint"] for c in caches},
     }
-    ledger = Ledger(output / "runs.jsonl", protocol)
-    grid = Grid(config.lr, config.weight_decay, config.epochs)
+    ledger = Ledger(resolve(config.output, OUTPUT) / "runs.jsonl", protocol)
     device = choose_device(config.device)
-    sweep = TokenSweep(ledger, grid, config.batch_size, config.time_order, device)
+    sweeps = [TokenSweep(ledger, config, cache, device) for cache in caches]
     # tune, train, test
     finals: dict[HeadRow, list[dict]] = {row: [] for row in rows}
     tuning: dict[HeadRow, dict] = {row: {} for row in rows}
-    bar = tqdm(total=len(rows) * len(caches), dynamic_ncols=True, disable=None, unit="head")
-    for cache in caches:
-        split = token_split(cache, config.group, config.folds)
-        for row, spec in rows.items():
-            bar.set_description(f"split {split.number}, {row.title}")
-            setting, tried = sweep.tune(row, spec, split)
-            tuning[row][split.number] = {"chosen": vars(setting), "tried": tried}
-            finals[row] += [
-                sweep.final(row, spec, split, setting, seed) for seed in range(config.seeds)
-            ]
-            bar.update()
-    bar.close()
-    return write_summary(config, rows, finals, tuning, metadata["class_names"], protocol)
+    jobs = [*itertools.product(sweeps, rows.items())]
+    for sweep, (row, spec) in (bar := tqdm(jobs, dynamic_ncols=True, disable=None, unit="head")):
+        bar.set_description(f"split {sweep.split}, {row.title}")
+        setting, tried = sweep.tune(row, spec)
+        tuning[row][sweep.split] = {"chosen": vars(setting), "tried": tried}
+        finals[row] += [sweep.final(row, spec, setting, seed) for seed in range(config.seeds)]
+    return report(config, ledger, rows, finals, tuning, metadata["class_names"])
 
 
 def ablate_networks(
@@ -79,13 +74,16 @@ def ablate_networks(
         trainings: optimizer -> its training; architecture, split and seed are filled in.
         flags: those of the trainings that the user gave, for the record.
     """
-    output = resolve(config.output, "results/ablation")
     # rows
     training = trainings["adamw"]
     base, data = get_arch(training.arch), training.data
     rows = rows_of(config.preset, config.heads, base, maps=True)
     for spec in rows.values():
-        check_name(spec)
+        if get_arch(spec.name) != spec:  # the name is all that a training gets
+            raise UsageError(
+                f"{spec.name} is the published name of another network; give an --arch with the "
+                "reduction that it has"
+            )
     classes = open_split(data, base, ("val",)).class_names
     check_report(config, rows, classes)
     # protocol
@@ -93,15 +91,15 @@ def ablate_networks(
     given = {"settings": data.settings, "frames": data.frames}
     protocol |= {key: str(resolve(path, "")) for key, path in given.items() if path}
     protocol |= {"device": data.device} if data.device else {}
-    sweep = NetworkSweep(Ledger(output / "runs.jsonl", protocol), config.time_order, trainings)
+    ledger = Ledger(resolve(config.output, OUTPUT) / "runs.jsonl", protocol)
     # train, test
-    finals = {
-        row: [
-            sweep.final(row, spec, split, seed) for split in splits for seed in range(config.seeds)
-        ]
-        for row, spec in rows.items()
-    }
-    return write_summary(config, rows, finals, {}, classes, protocol)
+    finals: dict[HeadRow, list[dict]] = {row: [] for row in rows}
+    for (row, spec), split, seed in itertools.product(rows.items(), splits, range(config.seeds)):
+        training = trainings[row.optimizer]
+        data = replace(training.data, split=split)
+        training = replace(training, data=data, arch=spec.name, seed=seed)
+        finals[row].append(network_final(ledger, row, training, config.time_order))
+    return report(config, ledger, rows, finals, {}, classes)
 
 
 def check_report(config: AblationConfig, rows: Rows, classes: list[str]) -> None:
@@ -112,36 +110,30 @@ def check_report(config: AblationConfig, rows: Rows, classes: list[str]) -> None
         raise UsageError(f"--base {config.base} is none of {', '.join(keys)}")
 
 
-def write_summary(
+def report(
     config: AblationConfig,
+    ledger: Ledger,
     rows: Rows,
     finals: Mapping[HeadRow, Sequence[dict]],
     tuning: Mapping[HeadRow, dict],
     classes: list[str],
-    protocol: dict,
 ) -> int:
     """Writes ablation.json, .md and .png, and prints the table; returns the exit code."""
-    output = resolve(config.output, "results/ablation")
+    output = ledger.path.parent
     tested = {row: read_finals(output, records) for row, records in finals.items()}
     base = next((row for row in rows if row.key == config.base), next(iter(rows)))
     subsets = subsets_of(config.subset, classes)
+    sizes = {row: head_size(spec, len(classes)) for row, spec in rows.items()}
     summary = {
         "base": base.key,
         "seeds": config.seeds,
         "classes": classes,
         "subsets": subsets,
         "rows": [
-            summarize_row(
-                row,
-                tested[row],
-                tested[base],
-                subsets,
-                head_size(spec, len(classes)),
-                tuning.get(row, {}),
-            )
-            for row, spec in rows.items()
+            summarize_row(row, own, tested[base], subsets, sizes[row], tuning.get(row, {}))
+            for row, own in tested.items()
         ],
-        "protocol": protocol,
+        "protocol": ledger.protocol,
     }
     write_json(output / "ablation.json", summary)
     table = markdown(summary)

@@ -1,18 +1,17 @@
 """Trainings and tests of an ablation, on tokens or of whole networks, each done once."""
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from engine import UsageError
-from engine.ablation.heads import OPTIMIZERS, Scores, Setting, score_head, train_head
-from engine.ablation.protocol import Grid, HeadRow, Ledger, grouped_folds, groups_of
+from engine.ablation.heads import OPTIMIZERS, Setting, score_head, train_head
+from engine.ablation.protocol import HeadRow, Ledger, grid, grouped_folds, groups_of
 from engine.checkpoint import LAST
-from engine.config import TestConfig, TrainingConfig
+from engine.config import AblationConfig, TestConfig, TrainingConfig
 from engine.files import run_folder
 from engine.metrics import topk_accuracy, topk_hits
 from engine.testing.run import run_test
@@ -20,160 +19,109 @@ from engine.testing.score_files import write_scores
 from engine.tokens.cache import TokenCache
 from engine.training.epoch import NonFiniteLoss
 from engine.training.run import run_training
-from models import ArchSpec, get_arch
+from models import ArchSpec
 
 
-@dataclass(frozen=True)
-class TokenSplit:
-    """A split's cache; `folds`: of each training video, int (videos,)."""
-
-    cache: TokenCache
-    folds: np.ndarray
-
-    @property
-    def number(self) -> int:
-        return self.cache.metadata["split"]
-
-    @property
-    def classes(self) -> list[str]:
-        return self.cache.metadata["class_names"]
-
-
-def token_split(cache: TokenCache, pattern: re.Pattern | None, folds: int) -> TokenSplit:
-    """A cache with its folds; `pattern` says which training videos belong together."""
-    names = [record.folder for record in cache.train.records]
-    return TokenSplit(cache, grouped_folds(groups_of(names, pattern), folds))
-
-
-@dataclass(frozen=True)
 class TokenSweep:
-    """Tunes, trains and tests heads on tokens; each training passes through the ledger."""
+    """Tunes, trains and tests heads on a split's tokens; each training passes through the ledger.
 
-    ledger: Ledger
-    grid: Grid
-    batch_size: int
-    orders: Sequence[str]
-    device: torch.device
+    Attributes:
+        split: its number.
+        folds: of each training video, int (videos,).
+    """
 
-    def tune(self, row: HeadRow, spec: ArchSpec, split: TokenSplit) -> tuple[Setting, list[dict]]:
+    def __init__(
+        self, ledger: Ledger, config: AblationConfig, cache: TokenCache, device: torch.device
+    ):
+        self.ledger, self.config, self.cache = ledger, config, cache
+        self.train = partial(train_head, batch_size=config.batch_size, device=device)
+        self.split, self.classes = cache.metadata["split"], cache.metadata["class_names"]
+        names = [record.folder for record in cache.train.records]
+        self.folds = grouped_folds(groups_of(names, config.group), config.folds)
+
+    def tune(self, row: HeadRow, spec: ArchSpec) -> tuple[Setting, list[dict]]:
         """The best setting by cross-validation, and what each was worth."""
         tried = []
-        for setting in self.grid.settings(row.optimizer):
-            key = {"stage": "tune", "row": row.key, "split": split.number} | asdict(setting)
+        for setting in grid(self.config, row.optimizer):
+            key = {"stage": "tune", "row": row.key, "split": self.split} | asdict(setting)
             folds = [
-                self.ledger.once(
-                    key | {"fold": fold},
-                    lambda fold=fold, setting=setting: self._fold(spec, split, setting, fold),
-                )
-                for fold in range(split.folds.max() + 1)
+                self.ledger.once(key | {"fold": fold}, partial(self._fold, spec, setting, fold))
+                for fold in range(self.config.folds)
             ]
             losses = [float("inf") if f["loss"] is None else f["loss"] for f in folds]
-            tried.append((-sum(f["right"] for f in folds), sum(losses), setting))
-        best = min(tried, key=lambda entry: entry[:2])
-        videos = len(split.folds)
+            tried.append((sum(f["right"] for f in folds), -sum(losses), setting))
+        best = max(tried, key=lambda entry: entry[:2])
         return best[2], [
-            asdict(setting) | {"top1": round(100 * -correct / videos, 2)}
+            asdict(setting) | {"top1": round(100 * correct / len(self.folds), 2)}
             for correct, _, setting in tried
         ]
 
-    def final(
-        self, row: HeadRow, spec: ArchSpec, split: TokenSplit, setting: Setting, seed: int
-    ) -> dict:
+    def final(self, row: HeadRow, spec: ArchSpec, setting: Setting, seed: int) -> dict:
         """Trains on the whole list, and tests; where the loss diverges, all videos are wrong."""
-        key = {"stage": "final", "row": row.key, "split": split.number, "seed": seed}
-        key |= asdict(setting) | {"orders": list(self.orders)}
-        return self.ledger.once(key, lambda: self._final(row, spec, split, setting, seed))
+        key = _final_key(row, self.split, seed, self.config.time_order) | asdict(setting)
+        return self.ledger.once(key, partial(self._final, row, spec, setting, seed))
 
-    def _fold(self, spec: ArchSpec, split: TokenSplit, setting: Setting, fold: int) -> dict:
-        train, classes = split.cache.train, len(split.classes)
-        inside = train.take(np.flatnonzero(split.folds != fold))
-        held_out = train.take(np.flatnonzero(split.folds == fold))
-        how = (setting, self.batch_size, fold, self.device)
+    def _fold(self, spec: ArchSpec, setting: Setting, fold: int) -> dict:
+        inside = self.cache.train.take(np.flatnonzero(self.folds != fold))
+        held_out = self.cache.train.take(np.flatnonzero(self.folds == fold))
         try:
-            model, losses = train_head(spec, classes, inside, *how)
+            model, losses = self.train(spec, len(self.classes), inside, setting, seed=fold)
         except NonFiniteLoss:
             return {"right": 0, "loss": None, "train_loss": None}
-        scores, _ = score_head(model, split.cache, held_out)
+        scores, _ = score_head(model, self.cache, held_out)
         loss = F.cross_entropy(torch.from_numpy(scores), torch.from_numpy(held_out.labels))
         correct = int(topk_hits(scores, held_out.labels, 1).sum())
         return {"right": correct, "loss": loss.item(), "train_loss": round(losses[-1], 5)}
 
-    def _final(
-        self, row: HeadRow, spec: ArchSpec, split: TokenSplit, setting: Setting, seed: int
-    ) -> dict:
-        cache, classes = split.cache, len(split.classes)
-        how = (setting, self.batch_size, seed, self.device)
+    def _final(self, row: HeadRow, spec: ArchSpec, setting: Setting, seed: int) -> dict:
+        cache, train, val = self.cache, self.cache.train, self.cache.val
+        # train
         try:
-            model, losses = train_head(spec, classes, cache.train, *how)
+            model, losses = self.train(spec, len(self.classes), train, setting, seed=seed)
         except NonFiniteLoss as error:
-            unscored = np.full((len(cache.val.records), classes), np.nan, np.float32)
-            files = {
-                order: self._write(row, split, seed, order, (unscored, [])) for order in self.orders
+            model, record = None, {"diverged": str(error)}
+        else:
+            fitted, _ = score_head(model, cache, train)
+            record = {
+                "train_top1": round(topk_accuracy(fitted, train.labels, 1), 4),
+                "train_losses": [round(loss, 5) for loss in losses],
             }
-            return {"scores": files, "diverged": str(error)}
-        fitted, _ = score_head(model, cache, cache.train)
-        return {
-            "train_top1": round(topk_accuracy(fitted, cache.train.labels, 1), 4),
-            "train_losses": [round(loss, 5) for loss in losses],
-            "scores": {
-                order: self._write(
-                    row, split, seed, order, score_head(model, cache, cache.val, order)
-                )
-                for order in self.orders
-            },
-        }
-
-    def _write(self, row: HeadRow, split: TokenSplit, seed: int, order: str, scores: Scores) -> str:
-        """Writes a test's scores; returns where, as seen from the ledger."""
-        name = f"scores/{row.key}_split{split.number}_seed{seed}_{order}.npz"
-        val = split.cache.val
-        videos = [record.folder for record in val.records]
-        path = self.ledger.path.parent / name
-        write_scores(path, videos, val.labels, scores[0], split.classes, scores[1])
-        return name
+        # test
+        videos, files = [video.folder for video in val.records], {}
+        for order in self.config.time_order:
+            scores, views = np.full((len(videos), len(self.classes)), np.nan, np.float32), []
+            if model is not None:
+                scores, views = score_head(model, cache, val, order)
+            files[order] = f"scores/{row.key}_split{self.split}_seed{seed}_{order}.npz"
+            path = self.ledger.path.parent / files[order]
+            write_scores(path, videos, val.labels, scores, self.classes, views)
+        return record | {"scores": files}
 
 
-@dataclass(frozen=True)
-class NetworkSweep:
-    """Trains and tests whole networks, as the training and test scripts do.
+def _final_key(row: HeadRow, split: int, seed: int, orders: Sequence[str]) -> dict:
+    key = {"stage": "final", "row": row.key, "split": split, "seed": seed}
+    return key | {"orders": list(orders)}
 
-    Attributes:
-        orders: of the tokens in tests.
-        configs: optimizer -> the training, whose architecture, seed and split are filled in.
-    """
 
-    ledger: Ledger
-    orders: Sequence[str]
-    configs: Mapping[str, TrainingConfig]
+def network_final(
+    ledger: Ledger, row: HeadRow, training: TrainingConfig, orders: Sequence[str]
+) -> dict:
+    """Trains a whole network, or resumes, and tests its last epoch, as the scripts do."""
+    data, seed, output = training.data, training.seed, ledger.path.parent
+    runs = output / "runs" / f"{row.key}_seed{seed}"
 
-    def final(self, row: HeadRow, spec: ArchSpec, split: int, seed: int) -> dict:
-        """Trains, or resumes, and tests the last epoch."""
-        key = {"stage": "final", "row": row.key, "split": split, "seed": seed}
-        key |= {"orders": list(self.orders)}
-        return self.ledger.once(key, lambda: self._final(row, spec.name, split, seed))
-
-    def _final(self, row: HeadRow, arch: str, split: int, seed: int) -> dict:
-        output = self.ledger.path.parent
-        runs = output / "runs" / f"{row.key}_seed{seed}"
-        config = self.configs[row.optimizer]
-        data = replace(config.data, split=split)
-        config = replace(config, data=data, arch=arch, seed=seed, output=runs, resume="last")
+    def train() -> dict:
+        config = replace(training, output=runs, resume="last")
         code = run_training(config, OPTIMIZERS[row.optimizer])
         if code:
             raise SystemExit(code)
+        checkpoint = run_folder(runs, data.dataset, training.arch, data.split) / LAST
         files = {}
-        for order in self.orders:
-            scores = runs / f"split{split}_{order}.npz"
+        for order in orders:
+            scores = runs / f"split{data.split}_{order}.npz"
             test = TestConfig(data, time_order=order, results=runs / "results", scores=scores)
-            run_test(test, (arch, run_folder(runs, data.dataset, arch, split) / LAST))
+            run_test(test, (training.arch, checkpoint))
             files[order] = scores.relative_to(output).as_posix()
         return {"scores": files}
 
-
-def check_name(spec: ArchSpec) -> None:
-    """Raises UsageError where the name, all that a training gets, means another network."""
-    if get_arch(spec.name) != spec:
-        raise UsageError(
-            f"{spec.name} is the published name of another network; give an --arch with the "
-            "reduction that it has"
-        )
+    return ledger.once(_final_key(row, data.split, seed, orders), train)

@@ -1,6 +1,5 @@
 """What BERT's class token attends to over time: collected from test videos, chosen, and drawn."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from datasets import DataError
 from engine import UsageError
+from engine.metrics import predicted_classes
 from engine.plots import save_figure
 from engine.testing.stream import Stream
 
@@ -54,7 +54,7 @@ def collect_examples(stream: Stream) -> list[AttentionExample]:
         if isinstance(weights, dict):
             raise UsageError(f"{spec.name} has two class tokens; choose a network with one")
         attention = weights[0, :, 0, 1:].mean(dim=0).cpu().numpy()
-        predicted = int(stream.model(inputs).argmax())
+        predicted = int(predicted_classes(stream.model(inputs).float().cpu().numpy())[0])
         span = spec.frames // len(attention)  # a token's frame: the middle of its span
         frames = clip[span // 2 :: span][: len(attention)]
         examples.append(AttentionExample(record.label, predicted, frames, attention))
@@ -66,27 +66,23 @@ def choose_examples(examples: Sequence[AttentionExample], number: int) -> list[A
     chosen = []
     for correct in (True, False):
         own = [example for example in examples if example.correct == correct]
-        seen, ranks = Counter(), []
-        for example in own:
-            ranks.append(seen[example.label])
-            seen[example.label] += 1
+        labels = [example.label for example in own]
+        ranks = [labels[:place].count(label) for place, label in enumerate(labels)]
         chosen += [own[place] for place in np.argsort(ranks, kind="stable")[:number]]
     return chosen
 
 
 def draw_examples(
-    examples: Sequence[AttentionExample],
-    chosen: Sequence[AttentionExample],
-    names: Sequence[str],
-    path: Path,
+    examples: Sequence[AttentionExample], number: int, names: Sequence[str], path: Path
 ) -> None:
-    """The picture: a row for each chosen video, and below the means over each class's videos."""
+    """The picture: a row for each of some videos, and below the means over each class's videos."""
+    chosen = choose_examples(examples, number)
     tokens, columns = len(examples[0].attention), min(4, len(names))
     lines = -(-len(names) // columns)
     heights = (1.15 * len(chosen), 1.5 * lines)
     figure = plt.figure(figsize=(11, sum(heights)), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=heights)
-    # chosen videos: a frame for each token, and the attention as bars
+    # a frame for each token, and the attention as bars
     grid = top.add_gridspec(len(chosen), tokens + 3)
     highest = 1.05 * max(example.attention.max() for example in chosen)
     for row, example in enumerate(chosen):

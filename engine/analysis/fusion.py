@@ -8,7 +8,7 @@ import numpy as np
 
 from datasets import DataError
 from engine import UsageError
-from engine.metrics import fuse, topk_accuracy, topk_hits
+from engine.metrics import fuse, topk_accuracy
 from engine.testing.score_files import Run, ScoreFile, check_classes, match_files
 
 
@@ -62,7 +62,7 @@ def search_and_fuse(
             f"--search: {len(held_out)} held-out files for {len(files)} score files; give one for "
             "each, in the same order"
         )
-    by_path = {file.path: held for file, held in zip(files, held_out, strict=True)}
+    by_path = dict(zip([file.path for file in files], held_out, strict=True))
     # weights of each split
     weights, found = {}, {}
     for split in splits:
@@ -150,14 +150,12 @@ def search_weights(held_out: Sequence[ScoreFile]) -> tuple[tuple[float, ...], fl
     good ones those nearest to equal weights are taken.
     """
     scores, labels = _aligned(held_out), held_out[0].labels
-    best, found = (-1, 0.0), ()
     steps = 20 if len(scores) <= 3 else 10
-    for parts in product(range(steps + 1), repeat=len(scores) - 1):
-        if sum(parts) > steps:
-            continue
-        weights = tuple(part / steps for part in (*parts, steps - sum(parts)))
-        correct = int(topk_hits(fuse(scores, weights), labels, 1).sum())
-        key = (correct, -round(float(np.var(weights)), 9))
-        if key > best:
-            best, found = key, weights
-    return found, 100 * best[0] / len(labels)
+    parts = product(range(steps + 1), repeat=len(scores))
+    divisions = [tuple(part / steps for part in own) for own in parts if sum(own) == steps]
+
+    def quality(weights: Sequence[float]) -> tuple[float, float]:
+        return topk_accuracy(fuse(scores, weights), labels, 1), -round(float(np.var(weights)), 9)
+
+    best = max(divisions, key=quality)
+    return best, quality(best)[0]

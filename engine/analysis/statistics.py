@@ -5,6 +5,7 @@ Accuracies are in percent. A video that could not be scored is wrong in all of t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.stats import binomtest, bootstrap
@@ -57,24 +58,26 @@ def accuracies(result: Outcome, places: np.ndarray) -> np.ndarray:
     Returns:
         Percent, (3 or 4, ...). The mean class accuracy is over the classes that occur.
     """
-    top1 = result.top1[places]
-    values = [top1.mean(axis=-1), result.top3[places].mean(axis=-1)]
-    classes, rows = result.labels.max() + 1, int(np.prod(places.shape[:-1]))
-    cells = result.labels[places].reshape(rows, -1) + classes * np.arange(rows)[:, None]
-    videos = np.bincount(cells.ravel(), minlength=rows * classes).reshape(rows, classes)
-    correct = np.bincount(cells.ravel(), top1.ravel(), rows * classes).reshape(rows, classes)
-    by_class = np.divide(correct, videos, out=np.zeros(correct.shape), where=videos > 0)
-    mean_class = by_class.sum(axis=1) / (videos > 0).sum(axis=1)
-    values.append(mean_class.reshape(places.shape[:-1]))
+    drawn = np.apply_along_axis(np.bincount, -1, places, minlength=len(result.labels))
+    drawn = drawn.astype(float)  # (..., N), how often each video
+
+    def share(hits: np.ndarray, of: np.ndarray) -> np.ndarray:
+        return (drawn @ hits) / (drawn @ of)
+
+    videos, of_class = np.ones(len(result.labels)), np.eye(result.labels.max() + 1)[result.labels]
+    with np.errstate(invalid="ignore"):  # a class that does not occur
+        by_class = share(of_class * result.top1[:, None], of_class)  # (..., classes)
+    values = [share(result.top1, videos), share(result.top3, videos), np.nanmean(by_class, -1)]
     if result.clips is not None:
-        clips = result.clips[places].sum(axis=-1)
-        values.append(result.correct_clips[places].sum(axis=-1) / clips)
+        values.append(share(result.correct_clips, result.clips))
     return 100 * np.stack(values)
 
 
-def mean_accuracies(splits: Sequence[Outcome]) -> np.ndarray:
-    """The accuracies, averaged over the splits, (3 or 4,)."""
-    return np.mean([accuracies(result, np.arange(len(result.labels))) for result in splits], 0)
+def mean_accuracies(splits: Sequence[Outcome], *places: np.ndarray) -> np.ndarray:
+    """The accuracies that all splits have, averaged, (3 or 4, ...), of some or of all videos."""
+    places = places or tuple(np.arange(len(result.labels)) for result in splits)
+    by_metric = zip(*map(accuracies, splits, places), strict=False)
+    return np.stack([np.mean(values, axis=0) for values in by_metric])
 
 
 def accuracy_intervals(splits: Sequence[Outcome]) -> np.ndarray | None:
@@ -83,12 +86,8 @@ def accuracy_intervals(splits: Sequence[Outcome]) -> np.ndarray | None:
     Videos are drawn again within each split; the clips of a video stay together. The training's
     own randomness is not in it. None if a split has a single video.
     """
-
-    def statistic(*places: np.ndarray, axis: int) -> np.ndarray:
-        drawn = zip(splits, places, strict=True)
-        return np.mean([accuracies(result, rows) for result, rows in drawn], axis=0)
-
-    return bootstrap_interval([np.arange(len(result.labels)) for result in splits], statistic)
+    videos = [np.arange(len(result.labels)) for result in splits]
+    return bootstrap_interval(videos, partial(mean_accuracies, splits))
 
 
 def bootstrap_interval(
@@ -98,7 +97,7 @@ def bootstrap_interval(
 
     Args:
         samples: one or more arrays (N,).
-        statistic: resamples (..., n) of each sample, and `axis=-1` -> values (..., resamples).
+        statistic: resamples (resamples, n) of each sample -> values (..., resamples).
 
     Returns:
         Both ends, (..., 2); None if a sample has a single element.
@@ -107,7 +106,7 @@ def bootstrap_interval(
         return None
     interval = bootstrap(
         samples,
-        statistic,
+        lambda *drawn, axis: statistic(*drawn),  # the axis is always the last
         n_resamples=RESAMPLES,
         batch=500,  # bounds the memory: rows of all videos
         vectorized=True,

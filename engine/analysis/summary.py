@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import combinations, repeat
 
 import numpy as np
@@ -10,15 +9,20 @@ import numpy as np
 from datasets import DataError
 from engine.analysis import statistics
 from engine.analysis.fusion import Fusion
+from engine.metrics import topk_hits
 from engine.testing.score_files import Run, ScoreFile, match_files
 
-METRICS = ("top1", "top3", "mean_class_accuracy", "clip_top1")
+METRICS = {  # in JSON, in tables
+    "top1": "top-1",
+    "top3": "top-3",
+    "mean_class_accuracy": "mean class",
+    "clip_top1": "clip top-1",
+}
 
 
 def summarize_runs(runs: Sequence[Run], fusion: Fusion | None = None) -> dict:
     """All that scripts/summarize.py writes as JSON; the fusion, if any, is one more run."""
-    if fusion:
-        runs = [*runs, fusion.fused]
+    runs = [*runs, fusion.fused] if fusion else runs
     comparisons, refused = compare_runs(runs)
     summary = {
         "level": statistics.LEVEL,
@@ -31,13 +35,13 @@ def summarize_runs(runs: Sequence[Run], fusion: Fusion | None = None) -> dict:
     return summary | ({"fusion": summarize_fusion(fusion)} if fusion else {})
 
 
-def outcome_of(file: ScoreFile) -> statistics.Outcome:
+def _outcome(file: ScoreFile) -> statistics.Outcome:
     return statistics.outcome(file.scores, file.labels, file.clip_scores, file.clip_videos)
 
 
 def summarize_run(run: Run) -> dict:
     """Accuracies of each split and over the splits, with intervals, percent."""
-    outcomes = [outcome_of(file) for file in run.splits.values()]
+    outcomes = [_outcome(file) for file in run.splits.values()]
     splits = []
     for (number, file), result in zip(run.splits.items(), outcomes, strict=True):
         entry = {
@@ -54,8 +58,6 @@ def summarize_run(run: Run) -> dict:
         splits.append(entry)
     summary = {"name": run.name, "splits": splits}
     if len(splits) > 1:
-        if any(result.clips is None for result in outcomes):
-            outcomes = [replace(result, clips=None, correct_clips=None) for result in outcomes]
         summary["over_splits"] = over = _with_intervals(outcomes)
         for metric, values in over.items():
             values["sd"] = round(float(np.std([s[metric]["value"] for s in splits], ddof=1)), 4)
@@ -85,9 +87,8 @@ def compare_runs(runs: Sequence[Run]) -> tuple[list[dict], list[str]]:
     rows, decisive, refused = [], [], []
     for first, second in combinations(range(len(runs)), 2):
         pair, reasons = _compare(runs[first], runs[second])
-        pair = [{"first": first, "second": second} | row for row in pair]
-        rows += pair
-        decisive += pair[-1:]  # of all splits together
+        rows += [{"first": first, "second": second} | row for row in pair]
+        decisive += rows[-1:] if pair else []  # of all splits together
         refused += reasons
     for row, p in zip(decisive, statistics.holm([row["p"] for row in decisive]), strict=True):
         row["p_holm"] = p
@@ -96,7 +97,7 @@ def compare_runs(runs: Sequence[Run]) -> tuple[list[dict], list[str]]:
 
 def _compare(first: Run, second: Run) -> tuple[list[dict], list[str]]:
     hits, refused = {}, []
-    for split in first.splits.keys() & second.splits.keys():
+    for split in sorted(first.splits.keys() & second.splits.keys()):
         ours, theirs = first.splits[split], second.splits[split]
         if not set(ours.videos) & set(theirs.videos):
             continue  # other data: nothing to compare
@@ -105,22 +106,16 @@ def _compare(first: Run, second: Run) -> tuple[list[dict], list[str]]:
         except DataError as error:
             refused.append(str(error))
             continue
-        hits[split] = (outcome_of(ours).top1, outcome_of(theirs).top1[order])
-    rows = [_mcnemar_row(split, *hits[split]) for split in sorted(hits)]
-    if len(rows) > 1:
-        rows.append(_mcnemar_row("all", *map(np.concatenate, zip(*hits.values(), strict=True))))
+        found = [topk_hits(file.scores, file.labels, 1) for file in (ours, theirs)]
+        hits[split] = (found[0], found[1][order])
+    if len(hits) > 1:
+        hits["all"] = tuple(map(np.concatenate, zip(*hits.values(), strict=True)))
+    rows = []
+    for split, pair in hits.items():
+        only_first, only_second, p = statistics.mcnemar(*pair)
+        row = {"split": split, "videos": len(pair[0])}
+        rows.append(row | {"only_first": only_first, "only_second": only_second, "p": float(p)})
     return rows, refused
-
-
-def _mcnemar_row(split: int | str, first: np.ndarray, second: np.ndarray) -> dict:
-    only_first, only_second, p = statistics.mcnemar(first, second)
-    return {
-        "split": split,
-        "videos": len(first),
-        "only_first": only_first,
-        "only_second": only_second,
-        "p": float(p),
-    }
 
 
 def summarize_fusion(fusion: Fusion) -> dict:
@@ -128,26 +123,21 @@ def summarize_fusion(fusion: Fusion) -> dict:
 
     `gain` is the fusion's accuracy less the first stream's, in percentage points.
     """
-    classes = next(iter(fusion.fused.splits.values())).classes
-    columns = []
+    names = next(iter(fusion.fused.splits.values())).classes
+    shares = []
     for run in (*fusion.streams, fusion.fused):
-        results = [outcome_of(run.splits[split]) for split in fusion.fused.splits]
-        videos, share = statistics.class_accuracies(results, len(classes))
-        columns.append(share)
-    by_class = [
-        {
-            "class": name,
-            "videos": int(videos[place]),
-            "streams": _rounded(share[place] for share in columns[:-1]),
-            "fused": round(float(columns[-1][place]), 4),
-            "gain": round(float(columns[-1][place] - columns[0][place]), 4),
-        }
-        for place, name in enumerate(classes)
-        if videos[place]
-    ]
+        outcomes = [_outcome(run.splits[split]) for split in fusion.fused.splits]
+        videos, share = statistics.class_accuracies(outcomes, len(names))
+        shares.append(share)
+    classes = []
+    for name, number, *streams, fused in zip(names, videos, *shares, strict=True):
+        if number:
+            row = {"class": name, "videos": int(number), "streams": _rounded(streams)}
+            fused, gain = _rounded([fused, fused - streams[0]])
+            classes.append(row | {"fused": fused, "gain": gain})
     return {
         "streams": [run.name for run in fusion.streams],
         "weights": {str(split): list(weights) for split, weights in fusion.weights.items()},
         "held_out": {str(split): found for split, found in fusion.held_out.items()},
-        "classes": by_class,
+        "classes": classes,
     }

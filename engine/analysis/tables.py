@@ -7,22 +7,16 @@ from tabulate import tabulate
 from engine.analysis.summary import METRICS
 from engine.testing.report import MAX_TABLE_CLASSES
 
-TITLES = dict(zip(METRICS, ("top-1", "top-3", "mean class", "clip top-1"), strict=True))
 
-
-def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], style: str = "plain") -> str:
     """Columns under their titles: the first to the left, the others to the right."""
-    return _table(head, rows, "plain")
+    align = ["left", *["right"] * (len(head) - 1)]
+    return tabulate(rows, head, style, colalign=align, disable_numparse=True)
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """The same in Markdown, without a line break at the end."""
-    return _table(head, rows, "pipe")
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], style: str) -> str:
-    align = ["left", *["right"] * (len(head) - 1)]
-    return tabulate(rows, head, style, colalign=align, disable_numparse=True)
+    return text_table(head, rows, "pipe")
 
 
 def print_tables(summary: Mapping) -> None:
@@ -42,12 +36,12 @@ def print_tables(summary: Mapping) -> None:
 def _print_run(run: Mapping) -> None:
     # a line for each split, and for all
     splits, over = run["splits"], run.get("over_splits")
-    metrics = [m for m in TITLES if any(m in split for split in splits)]
+    metrics = [m for m in METRICS if any(m in split for split in splits)]
     rows = [[split["split"], split["videos"], *_accuracies(split, metrics)] for split in splits]
     if over:
         deviations = [f"{over[m]['sd']:.2f}" if m in over else "" for m in metrics]
         rows += [["mean", "", *_accuracies(over, metrics)], ["sd", "", *deviations]]
-    print(text_table(["split", "videos", *(f"{TITLES[m]} [95 %]" for m in metrics)], rows))
+    print(text_table(["split", "videos", *(f"{METRICS[m]} [95 %]" for m in metrics)], rows))
     # what the table does not say
     for split in splits:
         if split["unscored"]:
@@ -57,7 +51,7 @@ def _print_run(run: Mapping) -> None:
                 low, high = split[metric]["exact"]
                 print(
                     f"split {split['split']}: at {split[metric]['value']:g} % all bootstrap samples"
-                    f" are equal; exact interval of {TITLES[metric]} [{low:.2f}, {high:.2f}]"
+                    f" are equal; exact interval of {METRICS[metric]} [{low:.2f}, {high:.2f}]"
                 )
     if run.get("videos_in_several_splits"):
         print(
@@ -79,15 +73,12 @@ def _accuracies(entry: Mapping, metrics: Sequence[str]) -> list[str]:
 
 def _comparisons(rows: Sequence[Mapping]) -> str:
     head = ["runs", "split", "videos", "only first", "only second", "p", "p (Holm)"]
-    cells = [
-        [
-            f"{_letter(row['first'])} and {_letter(row['second'])}",
-            *(row[key] for key in ("split", "videos", "only_first", "only_second")),
-            f"{row['p']:.3g}",
-            f"{row['p_holm']:.3g}" if "p_holm" in row else "",
-        ]
-        for row in rows
-    ]
+    cells = []
+    for row in rows:
+        pair = f"{_letter(row['first'])} and {_letter(row['second'])}"
+        counts = [row[key] for key in ("split", "videos", "only_first", "only_second")]
+        chances = [f"{row[key]:.3g}" if key in row else "" for key in ("p", "p_holm")]
+        cells.append([pair, *counts, *chances])
     return text_table(head, cells)
 
 
@@ -110,18 +101,13 @@ def _print_fusion(fusion: Mapping) -> None:
             )
         print(line)
     # the classes that fusion changes most
-    head = ["class", "videos", *(f"stream {n + 1}" for n in range(len(fusion["streams"])))]
-    rows = [
-        [
-            row["class"],
-            row["videos"],
-            *(f"{share:.2f}" for share in (*row["streams"], row["fused"])),
-            f"{row['gain']:+.2f}",
-        ]
-        for row in sorted(fusion["classes"], key=lambda row: -row["gain"])
-    ]
+    streams = [f"stream {number}" for number, _ in enumerate(fusion["streams"], 1)]
+    rows = []
+    for row in sorted(fusion["classes"], key=lambda row: -row["gain"]):
+        shares = [f"{share:.2f}" for share in (*row["streams"], row["fused"])]
+        rows.append([row["class"], row["videos"], *shares, f"{row['gain']:+.2f}"])
     if len(rows) > MAX_TABLE_CLASSES:
         half = MAX_TABLE_CLASSES // 2
         rows = [*rows[:half], ["..."], *rows[-half:]]
     print("top-1 by class over all splits, and the gain of fusion on the first stream")
-    print(text_table([*head, "fused", "gain"], rows))
+    print(text_table(["class", "videos", *streams, "fused", "gain"], rows))

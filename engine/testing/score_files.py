@@ -23,6 +23,9 @@ from engine.testing.token_order import NORMAL
 # What files of one run have in common; older ones do not state the order: it was the normal one.
 RUN_KEYS = ("dataset", "arch", "clips", "crops", "time_order")
 MOST_PACKED = 100  # times its size that a file may unpack to; ours are not compressed at all
+# Name -> dimensions and NumPy kinds.
+_ARRAYS = {"video": (1, "U"), "label": (1, "iu"), "score": (2, "f"), "classes": (1, "U")}
+_CLIP_ARRAYS = {"clip_score": (2, "f"), "clip_video": (1, "iu")}
 _KINDS = {"U": "text", "iu": "whole numbers", "f": "floating-point numbers"}
 
 
@@ -102,34 +105,42 @@ def read_scores(path: Path) -> ScoreFile:
     """
     # arrays
     data = _read_arrays(path)
-    _check(path, data, "video", 1, "U")
-    _check(path, data, "label", 1, "iu")
-    _check(path, data, "score", 2, "f")
-    _check(path, data, "classes", 1, "U")
-    videos, labels, classes = data["video"].tolist(), data["label"], data["classes"].tolist()
+    clips = _CLIP_ARRAYS if _CLIP_ARRAYS.keys() & data.keys() else {}
+    for key, kind in (_ARRAYS | clips).items():
+        _check_array(path, data, key, *kind)
+    videos, labels, scores, classes = (data[key] for key in _ARRAYS)
     # video names
-    if not videos:
+    if not len(videos):
         raise DataError(f"{path}: no videos")
-    if len(set(videos)) < len(videos):
-        twice = next(name for name in videos if videos.count(name) > 1)
-        raise DataError(f"{path}: the video '{twice}' is there twice")
+    name, times = Counter(videos.tolist()).most_common(1)[0]
+    if times > 1:
+        raise DataError(f"{path}: the video '{name}' is there twice")
     # sizes and labels
     shape = (len(videos), len(classes))
-    if labels.shape != shape[:1] or data["score"].shape != shape:
+    if labels.shape != shape[:1] or scores.shape != shape:
         raise DataError(
             f"{path}: {shape[0]} videos and {shape[1]} classes, but labels {labels.shape} and "
-            f"scores {data['score'].shape}"
+            f"scores {scores.shape}"
         )
-    if labels.min() < 0 or labels.max() >= len(classes):
-        wrong = labels.min() if labels.min() < 0 else labels.max()
-        raise DataError(f"{path}: a label {wrong}, but {len(classes)} classes")
-    clip_scores, clip_videos = _read_clips(path, data, shape)
+    wrong = labels[(labels < 0) | (labels >= len(classes))]
+    if len(wrong):
+        raise DataError(f"{path}: a label {wrong[0]}, but {len(classes)} classes")
+    # clips
+    clip_scores, clip_videos = data.get("clip_score"), data.get("clip_video")
+    if clips:
+        fits = clip_scores.shape == (len(clip_videos), len(classes))
+        if not fits or set(clip_videos.tolist()) != set(range(len(videos))):
+            raise DataError(
+                f"{path}: clip scores {clip_scores.shape} of {len(clip_videos)} clips do not fit "
+                f"{shape[0]} videos and {shape[1]} classes"
+            )
+        clip_scores, clip_videos = _nan_rows(clip_scores), clip_videos.astype(np.int64)
     return ScoreFile(
         path,
-        tuple(videos),
+        tuple(videos.tolist()),
         labels.astype(np.int64),
-        _nan_rows(data["score"]),
-        tuple(classes),
+        _nan_rows(scores),
+        tuple(classes.tolist()),
         clip_scores,
         clip_videos,
         _read_metadata(path.with_suffix(".json")),
@@ -155,7 +166,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path}: not a readable score file: {reason}") from None
 
 
-def _check(path: Path, data: Mapping, key: str, dimensions: int, kinds: str) -> None:
+def _check_array(path: Path, data: Mapping, key: str, dimensions: int, kinds: str) -> None:
     if key not in data:
         raise DataError(f"{path}: no '{key}' in it; it has {', '.join(data) or 'nothing'}")
     array = data[key]
@@ -164,22 +175,6 @@ def _check(path: Path, data: Mapping, key: str, dimensions: int, kinds: str) -> 
             f"{path}: '{key}' should be {_KINDS[kinds]} in {dimensions} dimension(s), "
             f"not {array.dtype} {array.shape}"
         )
-
-
-def _read_clips(
-    path: Path, data: Mapping, shape: tuple[int, int]
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    if not {"clip_score", "clip_video"} & data.keys():
-        return None, None
-    _check(path, data, "clip_score", 2, "f")
-    _check(path, data, "clip_video", 1, "iu")
-    scores, videos = data["clip_score"], data["clip_video"]
-    if scores.shape != (len(videos), shape[1]) or set(videos.tolist()) != set(range(shape[0])):
-        raise DataError(
-            f"{path}: clip scores {scores.shape} of {len(videos)} clips do not fit "
-            f"{shape[0]} videos and {shape[1]} classes"
-        )
-    return _nan_rows(scores), videos.astype(np.int64)
 
 
 def _nan_rows(scores: np.ndarray) -> np.ndarray:
@@ -209,8 +204,7 @@ def _read_metadata(path: Path) -> dict[str, object]:
 def match_files(first: ScoreFile, other: ScoreFile) -> list[int]:
     """match_videos for two files; raises DataError also if their classes differ."""
     check_classes(first, other)
-    files = (first, other)
-    listed = ([*zip(f.videos, f.labels, repeat(f.path), strict=False)] for f in files)
+    listed = ([*zip(f.videos, f.labels, repeat(f.path), strict=False)] for f in (first, other))
     return match_videos(*listed, (first.path, other.path))
 
 
@@ -263,10 +257,9 @@ def group_runs(files: Sequence[ScoreFile]) -> list[Run]:
 
     Raises DataError if a file is given twice, or the splits of a run have different classes.
     """
-    paths = [file.path.resolve() for file in files]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise DataError(f"{path} is given twice")
+    path, times = Counter(file.path.resolve() for file in files).most_common(1)[0]
+    if times > 1:
+        raise DataError(f"{path} is given twice")
     names = [_run_name(file) for file in files]
     for finer in (lambda file: file.path.parent.name, lambda file: file.path):
         taken = Counter(zip(names, map(_split, files), strict=True))

@@ -74,7 +74,7 @@ def test_flops_of_a_product():
     assert layer.training and layer.weight.grad is None
 
 
-def test_pass_result():
+def test_epoch_stats():
     result = EpochStats()
     logits = torch.tensor(SCORES)
     result.add(logits, torch.tensor(LABELS), loss=8.0, clips=8)

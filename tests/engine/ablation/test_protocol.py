@@ -13,7 +13,6 @@ from datasets import DataError
 from engine import UsageError
 from engine.ablation.heads import Setting, head_size, score_head, tokens_of, train_head
 from engine.ablation.protocol import (
-    Grid,
     HeadRow,
     Ledger,
     custom_row,
@@ -32,7 +31,8 @@ from engine.ablation.report import (
     subsets_of,
     summarize_row,
 )
-from engine.ablation.sweeps import TokenSweep, token_split
+from engine.ablation.sweeps import TokenSweep
+from engine.config import AblationConfig
 from engine.flag_types import time_order
 from engine.testing.score_files import ScoreFile
 from engine.testing.token_order import TimeOrder
@@ -220,32 +220,28 @@ def test_tokens_of_another_shape_are_refused():
         tokens_of(create_model(ARCH, 3), torch.zeros(2, 4, 64))
 
 
-def sweep(ledger, epochs=3):
-    return TokenSweep(ledger, Grid([1e-2, 1e-4], [1e-3], [epochs]), 16, ["normal"], CPU)
+def sweep(cache, path, **config):
+    return TokenSweep(Ledger(path / "runs.jsonl", {}), AblationConfig(**config), cache, CPU)
 
 
 def test_tuning_chooses_by_held_out_videos_alone(cache, tmp_path):
-    split = token_split(cache, re.compile(r"_g(\d+)_"), 4)
-    ledger = Ledger(tmp_path / "runs.jsonl", {})
-    spec = with_head(get_arch(ARCH), "flat")
-    setting, tried = sweep(ledger).tune(HeadRow("flat", "flat"), spec, split)
+    grid = {"lr": (1e-2, 1e-4), "epochs": (3,)}
+    tuned = sweep(cache, tmp_path, group=re.compile(r"_g(\d+)_"), folds=4, **grid)
+    setting, tried = tuned.tune(HeadRow("flat", "flat"), with_head(get_arch(ARCH), "flat"))
     assert setting.lr == 1e-2 and [entry["lr"] for entry in tried] == [1e-2, 1e-4]
     assert tried[0]["top1"] > tried[1]["top1"]
-    folds = [record for record in ledger.records if record["lr"] == 1e-2]
+    folds = [record for record in tuned.ledger.records if record["lr"] == 1e-2]
     assert [record["fold"] for record in folds] == [0, 1, 2, 3]
     right = sum(record["right"] for record in folds)
-    assert tried[0]["top1"] == round(100 * right / len(split.folds), 2)
+    assert tried[0]["top1"] == round(100 * right / len(tuned.folds), 2)
 
 
 def test_a_diverging_setting_loses_and_does_not_stop_the_sweep(cache, tmp_path):
-    split = token_split(cache, None, 2)
-    grid = Grid([1e35, 1e-2], [0.0], [2])
-    ledger = Ledger(tmp_path / "runs.jsonl", {})
-    sweep = TokenSweep(ledger, grid, 16, ["normal"], CPU)
+    tuned = sweep(cache, tmp_path, folds=2, lr=(1e35, 1e-2), weight_decay=(0.0,), epochs=(2,))
     row = HeadRow("flat", "flat", "sgd")
-    setting, _ = sweep.tune(row, with_head(get_arch(ARCH), "flat"), split)
+    setting, _ = tuned.tune(row, with_head(get_arch(ARCH), "flat"))
     assert setting.lr == pytest.approx(1.0)  # SGD's rates are 100 times the grid's
-    assert ledger.records[0]["loss"] is None
+    assert tuned.ledger.records[0]["loss"] is None
 
 
 def test_the_same_seed_gives_the_same_network(cache):
