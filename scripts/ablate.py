@@ -34,6 +34,7 @@ from engine.flag_types import regex
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    # flags
     parser = cli.new_parser(__doc__, AblationConfig)
     add = parser.add_argument_group("data").add_argument
     add("--cache", type=cli.path, nargs="+", metavar="DIR", help="token caches, one for each split")
@@ -61,6 +62,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--subset", action="append", default=[], metavar="NAME=CLASS,CLASS", help="a column")
     add("--output", type=cli.path, metavar="DIR", help="(results/ablation)")
     parser.add_argument("flags", nargs="*", help="after --: the training scripts' flags")
+    # what excludes what
     args = parser.parse_args(argv)
     if bool(args.cache) == bool(args.dataset and args.arch):
         parser.error("give --cache, or --dataset and --arch")

@@ -112,6 +112,7 @@ def summarize_row(
         size: parameters and GMACs of the head.
         tuning: of each split, what was tried and chosen.
     """
+    # what there is to say
     orders = list(finals[0].files)
     pairs = {name: own for name, own in subsets.items() if own is not None and len(own) == 2}
     trained = [final.train_top1 for final in finals if final.train_top1 is not None]
@@ -125,6 +126,7 @@ def summarize_row(
             for order in orders
         }
 
+    # the row
     return {
         "row": row.key,
         "title": row.title,

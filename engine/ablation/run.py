@@ -119,6 +119,7 @@ def report(
     classes: list[str],
 ) -> int:
     """Writes ablation.json, .md and .png, and prints the table; returns the exit code."""
+    # score files -> numbers
     output = ledger.path.parent
     tested = {row: read_finals(output, records) for row, records in finals.items()}
     base = next((row for row in rows if row.key == config.base), next(iter(rows)))
@@ -135,6 +136,7 @@ def report(
         ],
         "protocol": ledger.protocol,
     }
+    # JSON, table, picture
     write_json(output / "ablation.json", summary)
     table = markdown(summary)
     with written_whole(output / "ablation.md", "w") as file:
