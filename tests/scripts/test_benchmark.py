@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from datasets.lists import DataError
 from engine import UsageError
@@ -15,6 +16,15 @@ TEXTURES = {
     "photo": sample_data.photograph(),
     "leaves": sample_data.dead_leaves(np.random.default_rng(0)),
 }
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """A benchmark sets its process's threads; the tests after it have theirs again."""
+    number, of_opencv = torch.get_num_threads(), cv2.getNumThreads()
+    yield
+    torch.set_num_threads(number)
+    cv2.setNumThreads(of_opencv)
 
 
 def test_a_whole_shift_moves_pixels_exactly():
