@@ -5,7 +5,8 @@
 
 Everything runs in one process, so reading, cropping and normalising count in full; times are
 processor time, which other work on the machine does not stretch. Memory is the peak of the
-resident set during the test, above what it was with the network loaded (Linux only).
+resident set during the test, above what it was with the network loaded (Linux only). MFU is what
+the passes reach of the rate at which the machine multiplies float32 matrices, with these threads.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from datasets.sources.choose import choose_source
 from engine.data import normalization
 from engine.files import write_json
 from engine.flag_types import positive
+from engine.metrics import count_flops, matrix_rate, mfu
 from engine.testing.score import score_all
 from engine.testing.stream import Stream, choose_batch_size, frame_videos
 from models import create_model, get_arch
@@ -55,6 +57,10 @@ def main(args: argparse.Namespace) -> int:
         _bare_passes(stream, min(10, batch_size), batch_size)  # warms up
         whole, peak = _measured(lambda: score_all(stream))
         bare, bare_peak = _measured(lambda: _bare_passes(stream, 10 * clips, batch_size))
+        with torch.device("meta"):  # nothing is computed
+            model = create_model(args.arch, NUM_OUTPUTS)
+            flops = count_flops(model, torch.empty(1, *stream.spec.clip_shape))
+        rate = matrix_rate(stream.device)
     report = {
         "arch": args.arch,
         "clips": clips,
@@ -63,6 +69,8 @@ def main(args: argparse.Namespace) -> int:
         "seconds_test": round(whole, 2),
         "seconds_bare_passes": round(bare, 2),
         "ratio": round(whole / bare, 4),
+        "gflop_a_view": round(flops / 1e9, 2),
+        "mfu_percent_of_passes": round(mfu(flops, 10 * clips / bare, rate), 1),
         "peak_megabytes_above_the_model": round(peak / 1e6),
         "of_which_the_passes": round(bare_peak / 1e6),
     }
