@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from models.backbones import BACKBONES
-from models.backbones.base import InputSpec
+from models.backbones.base import InputSpec, collect
 
 
 class ArchError(ValueError):
@@ -124,16 +124,7 @@ _ROWS = (
 # fmt: on
 
 
-def _register(rows: Sequence[ArchSpec]) -> dict[str, ArchSpec]:
-    table = {}
-    for row in rows:
-        if row.name in table:
-            raise ValueError(f"architecture {row.name} is registered twice")
-        table[row.name] = row
-    return table
-
-
-ARCHS = _register(_ROWS)
+ARCHS = collect(_ROWS, "name")
 
 
 def list_archs() -> list[str]:
