@@ -6,7 +6,7 @@ best_loss, optimizer`) and, from this code, what is needed to use the weights ri
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,6 @@ from video_transforms import INVERTED, NO_FLIP, PLAIN
 BEST, LAST = "model_best.pth.tar", "last.pth.tar"
 BEST_AVERAGE = "model_best_ema.pth.tar"  # the weights' moving average at its best
 FORMAT_VERSION = 1
-
-
-def describe_input(spec: ArchSpec) -> dict:
-    """The input specification as plain values, to travel with the weights."""
-    fields = asdict(spec.input) | {"frames": spec.frames, "modality": spec.modality}
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
 
 def make_checkpoint(
@@ -63,7 +57,7 @@ def make_checkpoint(
         # this code's
         "best_ema": best_ema,
         "scheduler": schedule_state,
-        "input": describe_input(spec),
+        "input": spec.describe_input(),
         **metadata,
         "format_version": FORMAT_VERSION,
         "versions": {"torch": str(torch.__version__), "late_temporal": __version__},
@@ -125,7 +119,7 @@ def _differences(
         if a != b
     ]
     # input, weights
-    ours = describe_input(spec)
+    ours = spec.describe_input()
     found += [
         f"input {key}: {value} in the file, {ours.get(key)} in this code"
         for key, value in content.get("input", ours).items()

@@ -1,41 +1,23 @@
 """The networks: `create_model`, and the heads that the table of architectures names."""
 
+from models import heads, slowfast_net
 from models.archs import ArchError, ArchSpec, list_archs
-from models.backbones.base import InputSpec
-from models.heads import (
-    AverageNet,
-    Bert2Net,
-    Bert10Net,
-    ConcatenationNet,
-    FlatNet,
-    LstmNet,
-    NonLocalConcatenationNet,
-)
 from models.late_temporal import VideoNet
 from models.names import get_arch
-from models.slowfast_net import EarlyBertNet, LateBertNet, TwoPathwayAverageNet
 
-__all__ = [
-    "ArchError",
-    "ArchSpec",
-    "InputSpec",
-    "VideoNet",
-    "create_model",
-    "get_arch",
-    "list_archs",
-]
+__all__ = ["ArchError", "ArchSpec", "VideoNet", "create_model", "get_arch", "list_archs"]
 
 NETWORKS = {
-    "average": AverageNet,
-    "bert10": Bert10Net,
-    "bert2": Bert2Net,
-    "lstm": LstmNet,
-    "concatenation": ConcatenationNet,
-    "flat": FlatNet,
-    "nlb_concatenation": NonLocalConcatenationNet,
-    "two_pathway_average": TwoPathwayAverageNet,
-    "two_pathway_bert_early": EarlyBertNet,
-    "two_pathway_bert_late": LateBertNet,
+    "average": heads.AverageNet,
+    "bert10": heads.Bert10Net,
+    "bert2": heads.Bert2Net,
+    "lstm": heads.LstmNet,
+    "concatenation": heads.ConcatenationNet,
+    "flat": heads.FlatNet,
+    "nlb_concatenation": heads.NonLocalConcatenationNet,
+    "two_pathway_average": slowfast_net.TwoPathwayAverageNet,
+    "two_pathway_bert_early": slowfast_net.EarlyBertNet,
+    "two_pathway_bert_late": slowfast_net.LateBertNet,
 }
 
 

@@ -6,10 +6,10 @@ FRAB reduces the features with an additional block, FRMB with a modified last bl
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from models.backbones import BACKBONES
-from models.backbones.base import InputSpec
+from models.backbones.base import InputSpec, collect
 
 
 class ArchError(ValueError):
@@ -52,6 +52,11 @@ class ArchSpec:
     def clip_shape(self) -> tuple[int, int, int, int]:
         """(C, T, H, W) of one clip."""
         return self.input.channels, self.frames, self.input.crop, self.input.crop
+
+    def describe_input(self) -> dict:
+        """What its clips are, as plain values, to travel with the weights."""
+        fields = asdict(self.input) | {"frames": self.frames, "modality": self.modality}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
     def check_clips(self, shape: Sequence[int]) -> None:
         """Raises ArchError unless `shape` is (N, C, T, H, W) of this architecture's clips."""
@@ -119,16 +124,7 @@ _ROWS = (
 # fmt: on
 
 
-def _register(rows: Sequence[ArchSpec]) -> dict[str, ArchSpec]:
-    table = {}
-    for row in rows:
-        if row.name in table:
-            raise ValueError(f"architecture {row.name} is registered twice")
-        table[row.name] = row
-    return table
-
-
-ARCHS = _register(_ROWS)
+ARCHS = collect(_ROWS, "name")
 
 
 def list_archs() -> list[str]:

@@ -14,16 +14,15 @@ KEEP_PROBABILITY = 0.8  # of a token, while training
 class LayerNorm(nn.Module):
     """Like `nn.LayerNorm`, but with the unbiased standard deviation, and eps added to it."""
 
-    def __init__(self, width: int, eps: float = 1e-6):
+    def __init__(self, width: int):
         super().__init__()
         self.a_2 = nn.Parameter(torch.ones(width))
         self.b_2 = nn.Parameter(torch.zeros(width))
-        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
         mean = x.mean(-1, keepdim=True)
         std = x.std(-1, keepdim=True)
-        return self.a_2 * (x - mean) / (std + self.eps) + self.b_2
+        return self.a_2 * (x - mean) / (std + 1e-6) + self.b_2
 
 
 class MultiHeadAttention(nn.Module):

@@ -42,11 +42,10 @@ def parameter_groups(model: VideoNet, lr: float, layer_decay: float) -> list:
     deepest = 1 + max(depths.values())
     groups: dict[int, list[nn.Parameter]] = {0: []}
     for name, parameter in model.named_parameters():
-        distance = deepest - depths.get(name, deepest)
-        groups.setdefault(distance, []).append(parameter)
+        groups.setdefault(deepest - depths.get(name, deepest), []).append(parameter)
     return [
-        {"params": groups[distance], "lr": lr * layer_decay**distance}
-        for distance in sorted(groups)
+        {"params": group, "lr": lr * layer_decay**distance}
+        for distance, group in sorted(groups.items())
     ]
 
 

@@ -44,6 +44,11 @@ class VideoNet(nn.Module):
         """Normalised clips (N, C, T, H, W) -> what the temporal head sees."""
         return self.tokens(self.encode(clips))
 
+    @staticmethod
+    def spatial_pool(features: Tensor) -> Tensor:
+        """(N, D, T', h, w) -> tokens (N, T', D)."""
+        return features.mean(dim=(3, 4)).transpose(1, 2)
+
     def encoder_parts(self) -> list[str]:
         """Names of the modules that `encode` passes: the backbone and what reduces it."""
         raise NotImplementedError
@@ -134,10 +139,6 @@ class LateTemporalNet(VideoNet):
     def temporal(self, tokens: Tensor) -> Tensor:
         """Tokens (N, T', D) -> class vector, dropout applied where the head has it."""
         raise NotImplementedError
-
-    def spatial_pool(self, features: Tensor) -> Tensor:
-        """(N, D, T', h, w) -> tokens (N, T', D)."""
-        return features.mean(dim=(3, 4)).transpose(1, 2)
 
     def reduced_features(self, clips: Tensor) -> Tensor:
         """Clips -> (N, D, T', h, w)."""

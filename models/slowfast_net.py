@@ -17,55 +17,18 @@ SLOW_TOKENS, FAST_TOKENS = (
 )
 
 
-def _spatial_mean(features: Tensor) -> Tensor:
-    return features.mean(dim=(3, 4)).transpose(1, 2)  # (N, D, T, h, w) -> (N, T, D)
-
-
 class TwoPathwayNet(VideoNet):
-    """A network on SlowFast, registered as `model`."""
+    """A network on SlowFast, registered as `model`; the classes below fill in `add_head`."""
 
-    def backbone_parts(self) -> list[nn.Module]:
-        return [part for name, part in self.model.named_children() if name != "head"]
-
-    def encoder_parts(self) -> list[str]:
-        return [f"model.{name}" for name, _ in self.model.named_children() if name != "head"]
-
-
-class TwoPathwayAverageNet(TwoPathwayNet):
-    """Both paths averaged over space and time, slow first."""
+    reduced: dict[str, Pathway] = {}  # name of the saved block -> what it reduces, slow first
 
     def __init__(self, spec: ArchSpec, num_classes: int):
         super().__init__()
         self.spec = spec
-        self.model = SlowFast(spec.input.channels, num_classes)
-        self.dropout = nn.Dropout(spec.dropout)
-        # The classifier is PySlowFast's own projection; files hold it under both names.
-        self.fc_action = action_classifier(SLOW.width + FAST.width, num_classes)
-        self.model.head.projection = self.fc_action
-
-    def replaced_blocks(self) -> list[str]:
-        return ["model.head"]
-
-    def encode(self, clips: Tensor) -> Tensor:
-        """(N, 8, 2304): the fast path is averaged to the slow path's 8 tokens."""
-        self.spec.check_clips(clips.shape)
-        return _join(*self.model(clips))
-
-    def classify_tokens(self, tokens: Tensor) -> Tensor:
-        return self.fc_action(self.dropout(tokens.mean(dim=1)))
-
-
-class TwoPathwayBertNet(TwoPathwayNet):
-    """Reduction of the pathways in `reduced`; the base of early and late fusion."""
-
-    reduced: dict[str, Pathway]  # name of the saved block -> what it reduces, slow first
-
-    def __init__(self, spec: ArchSpec, num_classes: int):
-        super().__init__()
-        self.spec = spec
-        self.model = SlowFast(spec.input.channels)
-        self.model.head.requires_grad_(False)  # kept for its keys alone, nothing passes it
-        class_width = self.add_bert()
+        # PySlowFast's head: replaced in the plain network, else kept for its keys alone
+        self.model = SlowFast(spec.input.channels, 400 if self.reduced else num_classes)
+        self.model.head.requires_grad_(False)
+        class_width = self.add_head()
         for name, path in self.reduced.items():
             block = path.reduction_block(path.last_block_in)
             self.add_module(name, block)
@@ -74,18 +37,22 @@ class TwoPathwayBertNet(TwoPathwayNet):
         self.dropout = nn.Dropout(spec.dropout)
         self.fc_action = action_classifier(class_width, num_classes)
 
+    def add_head(self) -> int:
+        """Registers the transformers and returns the width of the class vector."""
+        raise NotImplementedError
+
+    def backbone_parts(self) -> list[nn.Module]:
+        return [part for name, part in self.model.named_children() if name != "head"]
+
+    def encoder_parts(self) -> list[str]:
+        parts = [f"model.{name}" for name, _ in self.model.named_children() if name != "head"]
+        return [*parts, *self.reduced]
+
     def replaced_blocks(self) -> list[str]:
         blocks = ["model.head"]
         if self.spec.reduction == "FRMB":
             blocks += [f"model.{path.last_block}" for path in self.reduced.values()]
         return blocks
-
-    def encoder_parts(self) -> list[str]:
-        return [*super().encoder_parts(), *self.reduced]
-
-    def add_bert(self) -> int:
-        """Registers the transformers and returns the width of the class vector."""
-        raise NotImplementedError
 
     def pathways(self, clips: Tensor) -> Pathways:
         """Clips -> slow and fast features, reduced where the network reduces them."""
@@ -96,21 +63,38 @@ class TwoPathwayBertNet(TwoPathwayNet):
                 features[path] = self.get_submodule(name)(features[path])
         return features[0], features[1]
 
+    def encode(self, clips: Tensor) -> Tensor:
+        """(N, 8, slow + fast channels): the fast path is averaged to the slow path's 8 tokens."""
+        size = (SLOW_TOKENS, 1, 1)
+        pooled = [self.spatial_pool(F.adaptive_avg_pool3d(x, size)) for x in self.pathways(clips)]
+        return torch.cat(pooled, dim=2)
 
-class EarlyBertNet(TwoPathwayBertNet):
+
+class TwoPathwayAverageNet(TwoPathwayNet):
+    """Both paths averaged over space and time, slow first."""
+
+    def __init__(self, spec: ArchSpec, num_classes: int):
+        super().__init__(spec, num_classes)
+        # The classifier is PySlowFast's own projection; files hold it under both names.
+        self.model.head.projection = self.fc_action
+
+    def add_head(self) -> int:
+        return SLOW.width + FAST.width
+
+    def classify_tokens(self, tokens: Tensor) -> Tensor:
+        return self.fc_action(self.dropout(tokens.mean(dim=1)))
+
+
+class EarlyBertNet(TwoPathwayNet):
     """Both paths reduced and joined to 8 tokens of 640, one BERT."""
 
     encodes = "early"
     reduced = {"mapper_slow": SLOW, "mapper_fast": FAST}
 
-    def add_bert(self) -> int:
+    def add_head(self) -> int:
         width = SLOW.reduced_width + FAST.reduced_width
         self.bert = BERT(width, SLOW_TOKENS)
         return width
-
-    def encode(self, clips: Tensor) -> Tensor:
-        """(N, 8, 640)."""
-        return _join(*self.pathways(clips))
 
     def classify_tokens(self, tokens: Tensor) -> Tensor:
         return self.fc_action(self.dropout(self.bert(tokens)))
@@ -120,27 +104,24 @@ class EarlyBertNet(TwoPathwayBertNet):
         return self.bert.attention_weights(self.forward_tokens(clips))
 
 
-class LateBertNet(TwoPathwayBertNet):
+class LateBertNet(TwoPathwayNet):
     """The slow path reduced, a BERT for each path, class vectors joined slow first."""
 
     encodes = "late"
     reduced = {"mapper": SLOW}
 
-    def add_bert(self) -> int:
+    def add_head(self) -> int:
         self.bert_fast = BERT(FAST.width, FAST_TOKENS)
         self.bert_slow = BERT(SLOW.reduced_width, SLOW_TOKENS)
         return SLOW.reduced_width + FAST.width
 
     def encode(self, clips: Tensor) -> Tensor:
         """Both paths' tokens in one row, (N, 8 * 512 + 32 * 256)."""
-        slow, fast = self.pathways(clips)
-        return torch.cat([_spatial_mean(slow).flatten(1), _spatial_mean(fast).flatten(1)], dim=1)
+        return torch.cat([self.spatial_pool(x).flatten(1) for x in self.pathways(clips)], dim=1)
 
     def tokens(self, encoded: Tensor) -> dict[str, Tensor]:
         """{"slow": (N, 8, 512), "fast": (N, 32, 256)}."""
-        slow, fast = encoded.split(
-            [SLOW_TOKENS * SLOW.reduced_width, FAST_TOKENS * FAST.width], dim=1
-        )
+        slow, fast = encoded.tensor_split([SLOW_TOKENS * SLOW.reduced_width], dim=1)
         return {
             "slow": slow.unflatten(1, (SLOW_TOKENS, SLOW.reduced_width)),
             "fast": fast.unflatten(1, (FAST_TOKENS, FAST.width)),
@@ -152,14 +133,5 @@ class LateBertNet(TwoPathwayBertNet):
 
     @torch.no_grad()
     def attention(self, clips: Tensor) -> dict[str, Tensor]:
-        tokens = self.forward_tokens(clips)
-        return {
-            "slow": self.bert_slow.attention_weights(tokens["slow"]),
-            "fast": self.bert_fast.attention_weights(tokens["fast"]),
-        }
-
-
-def _join(slow: Tensor, fast: Tensor) -> Tensor:
-    """Slow and fast features -> 8 tokens, channels side by side, slow first."""
-    pooled = [_spatial_mean(F.adaptive_avg_pool3d(x, (SLOW_TOKENS, 1, 1))) for x in (slow, fast)]
-    return torch.cat(pooled, dim=2)
+        berts, tokens = {"slow": self.bert_slow, "fast": self.bert_fast}, self.forward_tokens(clips)
+        return {path: bert.attention_weights(tokens[path]) for path, bert in berts.items()}

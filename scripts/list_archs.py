@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 from tabulate import tabulate
-from torch.utils.flop_counter import FlopCounterMode
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from engine.files import ROOT
+from engine.metrics import count_flops
 from models import create_model, get_arch, list_archs
 
 DOCUMENT = ROOT / "docs" / "ARCHITECTURES.md"
@@ -22,22 +22,15 @@ TABLE_BEGIN, TABLE_END = "<!-- architectures: begin -->", "<!-- architectures: e
 HEADINGS = ["architecture", "parameters (M)", "GMACs a clip", "frames", "size"]
 
 
-def gmacs(model: torch.nn.Module, clip: torch.Tensor) -> float:
-    """Billions of multiply-accumulates of one forward pass."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(clip)
-    return counter.get_total_flops() / 2e9
-
-
 def arch_row(name: str) -> list[object]:
     """One line of the table; nothing is computed, the clip has no data."""
     spec = get_arch(name)
     with torch.device("meta"):
-        model = create_model(name, num_classes=51).eval()
+        model = create_model(name, num_classes=51)
         clip = torch.empty(1, *spec.clip_shape)
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    numbers = [f"{parameters:.3f}", f"{gmacs(model, clip):.3g}", spec.frames, spec.input.crop]
-    return [f"`{name}`", *numbers]
+    gmacs = count_flops(model, clip) / 2e9  # a multiply-accumulate is two operations
+    return [f"`{name}`", f"{parameters:.3f}", f"{gmacs:.3g}", spec.frames, spec.input.crop]
 
 
 def arch_table() -> str:

@@ -12,14 +12,14 @@ import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine import UsageError
 from engine.cli import run
-from engine.files import save_atomically
-from engine.weights.convert import convert_weights, get_weights, inspect_weights
-from engine.weights.sources import WEIGHT_SOURCES, ByHand, Url, get_source, present_file
+from engine.files import ROOT, save_atomically
+from engine.weights.convert import convert_weights, get_weights, hash_tensors, inspect_weights
+from engine.weights.download import sha256_of
+from engine.weights.sources import WEIGHT_SOURCES, get_source, known_as, present_file
 
 FOLDER = ROOT / "weights"
 
@@ -33,15 +33,14 @@ def list_sources(args: argparse.Namespace) -> int:
         print(f"    fits     {source.backbone}, {source.modality}, {source.frames} frames")
         print(f"    data     {source.data}, {source.classes} classes")
         print(f"    file     {' or '.join(source.files)}, {size}, {source.licence}")
-        origin = source.origin
-        if isinstance(origin, ByHand):
-            print(f"    by hand  {origin.where}")
-        elif isinstance(origin, Url):
-            print(f"    from     {origin.address}")
-            print(f"    sha256   {source.sha256 + '...' if source.sha256 else 'unknown'}")
+        if source.by_hand:
+            print(f"    by hand  {source.by_hand}")
+        elif source.package:
+            print(f"    from     pip's {source.package.requirement}, {source.package.archive}")
+            print(f"    sha256   {source.package.sha256} (the archive)")
         else:
-            print(f"    from     pip's {origin.requirement}, {origin.archive}")
-            print(f"    sha256   {origin.sha256} (the archive)")
+            print(f"    from     {source.url}")
+            print(f"    sha256   {source.sha256 + '...' if source.sha256 else 'unknown'}")
     return 0
 
 
@@ -49,10 +48,8 @@ def get(args: argparse.Namespace) -> int:
     """Fetches a source's file, unless it is there."""
     source = get_source(args.name)
     target = args.output or FOLDER / source.files[0]
-    here = target if target.is_file() else None
-    if args.output is None:
-        here = present_file(source, FOLDER)
-    if here:
+    here = target if args.output else present_file(source, FOLDER)
+    if here and here.is_file():
         print(f"{here} is there already; check it, or remove it to fetch it again")
         return 0
     get_weights(source, target)
@@ -62,16 +59,19 @@ def get(args: argparse.Namespace) -> int:
 
 def check(args: argparse.Namespace) -> int:
     """Says what a file is and what it is good for."""
-    found = inspect_weights(args.file)
-    print(f"{args.file}: {found.kind}{' of ' + found.arch if found.arch else ''}")
-    print(f"classes     {found.classes or 'no classifier'}")
-    print(f"numbers     {found.parameters / 1e6:.3f} M, {', '.join(found.dtypes)}, all finite")
-    if found.stripped:
-        print(f"prefix      {found.stripped}")
-    print(f"sha256      {found.sha256} of the file")
-    print(f"            {found.contents} of the tensors")
-    print(f"known       {'as ' + ', '.join(found.known) if found.known else 'no'}")
-    for place, (arch, notes) in enumerate(found.fits.items()):
+    file, named, fits = inspect_weights(args.file)
+    numbers = sum(value.numel() for value in file.entries.values())
+    sha256, contents = sha256_of(args.file), hash_tensors(file.entries)
+    known = ", ".join(known_as(sha256, contents))
+    print(f"{args.file}: {file.kind.name}{' of ' + named if named else ''}")
+    print(f"classes     {file.classes or 'no classifier'}")
+    print(f"numbers     {numbers / 1e6:.3f} M, {', '.join(file.dtypes)}, all finite")
+    if file.stripped:
+        print(f"prefix      {file.stripped}")
+    print(f"sha256      {sha256} of the file")
+    print(f"            {contents} of the tensors")
+    print(f"known       {'as ' + known if known else 'no'}")
+    for place, (arch, notes) in enumerate(fits.items()):
         print(f"{'' if place else 'fits':11} {arch}{f' ({notes})' if notes else ''}")
     return 0
 

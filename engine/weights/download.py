@@ -10,6 +10,8 @@ from pathlib import Path
 
 from torch.hub import download_url_to_file
 
+from engine.weights.sources import PipPackage
+
 
 class DownloadError(OSError):
     """A file that could not be fetched; the message says what to fetch and where to put it."""
@@ -49,7 +51,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def pip_download(requirement: str, archive: str, sha256: str, folder: Path, otherwise: str) -> Path:
+def pip_download(package: PipPackage, folder: Path, otherwise: str) -> Path:
     """A package's source archive, fetched through pip into `folder`.
 
     pip prepares a source archive's metadata, that is, runs its setup.py; given the hash, it
@@ -57,6 +59,7 @@ def pip_download(requirement: str, archive: str, sha256: str, folder: Path, othe
     `otherwise` says what to do with an archive that a person has to fetch.
     Raises DownloadError with pip's last words.
     """
+    requirement, archive, sha256 = package.requirement, package.archive, package.sha256
     name = requirement.partition("==")[0]
     with tempfile.TemporaryDirectory() as temporary:
         pinned = Path(temporary) / "requirements.txt"

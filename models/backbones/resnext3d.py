@@ -22,17 +22,12 @@ class Bottleneck3D(nn.Module):
         in_channels, planes, out_channels: channels in, inside and out.
         stride: stride of the 3x3x3 convolution in time, height and width.
         groups: groups of the 3x3x3 convolution.
-        project: whether the shortcut is a 1x1x1 convolution + batch norm instead of the identity.
+
+    The shortcut is the identity, or where that does not fit a 1x1x1 convolution + batch norm.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        planes: int,
-        out_channels: int,
-        stride: int = 1,
-        groups: int = 1,
-        project: bool = True,
+        self, in_channels: int, planes: int, out_channels: int, stride: int = 1, groups: int = 1
     ):
         super().__init__()
         self.conv1 = conv3d(in_channels, planes)
@@ -43,7 +38,7 @@ class Bottleneck3D(nn.Module):
         self.bn3 = nn.BatchNorm3d(out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = None
-        if project:
+        if in_channels != out_channels or stride != 1:
             projection = conv3d(in_channels, out_channels, 1, stride)
             self.downsample = nn.Sequential(projection, nn.BatchNorm3d(out_channels))
 
@@ -65,12 +60,9 @@ def init_kaiming(module: nn.Module, mode: str = "fan_in") -> nn.Module:
 
 
 def _stage(in_channels: int, planes: int, blocks: int, stride: int) -> nn.Sequential:
-    out_channels = 2 * planes
-    first = Bottleneck3D(in_channels, planes, out_channels, stride, _GROUPS)
-    rest = [
-        Bottleneck3D(out_channels, planes, out_channels, groups=_GROUPS, project=False)
-        for _ in range(blocks - 1)
-    ]
+    width = 2 * planes
+    first = Bottleneck3D(in_channels, planes, width, stride, _GROUPS)
+    rest = [Bottleneck3D(width, planes, width, groups=_GROUPS) for _ in range(blocks - 1)]
     return nn.Sequential(first, *rest)
 
 

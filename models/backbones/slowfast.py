@@ -13,16 +13,17 @@ _ALPHA = 4  # frames of the fast path for one of the slow path
 _FAST_STEP = 2  # clip frames for one of the fast path: 64 -> 32 fast, 8 slow
 
 Pathways = tuple[Tensor, Tensor]  # (slow, fast)
+Pair = tuple[int, int]  # (slow, fast)
 
 
 def _stem(in_channels: int, out_channels: int, time: int) -> nn.Sequential:
-    layers = {
-        "conv": conv3d(in_channels, out_channels, (time, 7, 7), stride=(1, 2, 2)),
-        "bn": nn.BatchNorm3d(out_channels),
-        "relu": nn.ReLU(inplace=True),
-        "pool": nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
-    }
-    return nn.Sequential(OrderedDict(layers))
+    layers = OrderedDict(
+        conv=conv3d(in_channels, out_channels, (time, 7, 7), stride=(1, 2, 2)),
+        bn=nn.BatchNorm3d(out_channels),
+        relu=nn.ReLU(inplace=True),
+        pool=nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
+    )
+    return nn.Sequential(layers)
 
 
 class _Stems(nn.Module):
@@ -49,30 +50,25 @@ class _Fuse(nn.Module):
         return torch.cat([slow, self.relu(self.bn(self.conv_f2s(fast)))], dim=1), fast
 
 
-def _branch2(
-    in_channels: int, planes: int, out_channels: int, time: int, stride: int
-) -> nn.Sequential:
-    layers = {
-        "a": conv3d(in_channels, planes, (time, 1, 1)),
-        "a_bn": nn.BatchNorm3d(planes),
-        "a_relu": nn.ReLU(inplace=True),
-        "b": conv3d(planes, planes, (1, 3, 3), (1, stride, stride)),
-        "b_bn": nn.BatchNorm3d(planes),
-        "b_relu": nn.ReLU(inplace=True),
-        "c": conv3d(planes, out_channels),
-        "c_bn": nn.BatchNorm3d(out_channels),
-    }
-    nn.init.zeros_(layers["c_bn"].weight)
-    return nn.Sequential(OrderedDict(layers))
-
-
 class _Block(nn.Module):
-    def __init__(self, in_channels: int, planes: int, out_channels: int, time: int, stride: int):
+    def __init__(self, in_channels: int, planes: int, time: int, stride: int):
         super().__init__()
+        out_channels = 4 * planes
         if in_channels != out_channels or stride != 1:
             self.branch1 = conv3d(in_channels, out_channels, 1, (1, stride, stride))
             self.branch1_bn = nn.BatchNorm3d(out_channels)
-        self.branch2 = _branch2(in_channels, planes, out_channels, time, stride)
+        layers = OrderedDict(
+            a=conv3d(in_channels, planes, (time, 1, 1)),
+            a_bn=nn.BatchNorm3d(planes),
+            a_relu=nn.ReLU(inplace=True),
+            b=conv3d(planes, planes, (1, 3, 3), (1, stride, stride)),
+            b_bn=nn.BatchNorm3d(planes),
+            b_relu=nn.ReLU(inplace=True),
+            c=conv3d(planes, out_channels),
+            c_bn=nn.BatchNorm3d(out_channels),
+        )
+        nn.init.zeros_(layers["c_bn"].weight)
+        self.branch2 = nn.Sequential(layers)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,32 +79,22 @@ class _Block(nn.Module):
 class _Stage(nn.Module):
     """One stage of both paths; blocks are `pathway<p>_res<i>`, the slow path first."""
 
-    def __init__(
-        self,
-        in_channels: tuple[int, int],
-        planes: tuple[int, int],
-        blocks: int,
-        time: tuple[int, int],
-        stride: int,
-    ):
+    def __init__(self, in_channels: Pair, planes: Pair, blocks: int, time: Pair, stride: int):
         super().__init__()
         self.blocks = blocks
         for path in (0, 1):
             channels = in_channels[path]
             for i in range(blocks):
-                out = 4 * planes[path]
-                block = _Block(channels, planes[path], out, time[path], stride if i == 0 else 1)
+                block = _Block(channels, planes[path], time[path], stride if i == 0 else 1)
                 self.add_module(f"pathway{path}_res{i}", block)
-                channels = out
+                channels = 4 * planes[path]
 
     def forward(self, x: Pathways) -> Pathways:
-        outputs = []
-        for path in (0, 1):
-            out = x[path]
-            for i in range(self.blocks):
-                out = self.get_submodule(f"pathway{path}_res{i}")(out)
-            outputs.append(out)
-        return outputs[0], outputs[1]
+        slow, fast = x
+        for i in range(self.blocks):
+            slow = self.get_submodule(f"pathway0_res{i}")(slow)
+            fast = self.get_submodule(f"pathway1_res{i}")(fast)
+        return slow, fast
 
 
 class SlowFast(nn.Module):
@@ -141,21 +127,20 @@ class SlowFast(nn.Module):
         return self.s5(x)
 
 
-def slow_reduction_block(in_channels: int) -> Bottleneck3D:
-    """in_channels -> 512 channels; a plain bottleneck, no groups."""
-    return init_kaiming(Bottleneck3D(in_channels, 256, 512), mode="fan_out")
+def _pathway(width: int, stride: int, reduced: int, last_block: str) -> Pathway:
+    """A pathway that a plain bottleneck reduces, without groups."""
 
+    def reduction_block(in_channels: int) -> Bottleneck3D:
+        return init_kaiming(Bottleneck3D(in_channels, reduced // 2, reduced), mode="fan_out")
 
-def fast_reduction_block(in_channels: int) -> Bottleneck3D:
-    """in_channels -> 128 channels; a plain bottleneck, no groups."""
-    return init_kaiming(Bottleneck3D(in_channels, 64, 128), mode="fan_out")
+    return Pathway(width, stride, reduction_block, reduced, last_block, last_block_in=width)
 
 
 # fmt: off
 ROWS = (
     Backbone("slowfast", "slowfast{}f_50", SlowFast,
-             (Pathway(_SLOW_WIDTH, 8, slow_reduction_block, 512, "s5.pathway0_res2", _SLOW_WIDTH),
-              Pathway(_FAST_WIDTH, 2, fast_reduction_block, 128, "s5.pathway1_res2", _FAST_WIDTH)),
+             (_pathway(_SLOW_WIDTH, 8, 512, "s5.pathway0_res2"),
+              _pathway(_FAST_WIDTH, 2, 128, "s5.pathway1_res2")),
              {"rgb": InputSpec(224, (340, 256), 1, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225))},
              only_frames=64,
              files=FileKind("SlowFast", ("s1.pathway0_stem.conv.weight",),

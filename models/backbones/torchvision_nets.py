@@ -1,5 +1,8 @@
 """torchvision's networks: R(2+1)D of 34 and 18 layers, R3D-18, S3D, Video Swin-T, MViTv2-S."""
 
+from collections.abc import Callable
+from functools import partial
+
 from torch import Tensor, nn
 from torchvision.models.video import mvit_v2_s, r2plus1d_18, r3d_18, s3d, swin3d_t
 from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, R2Plus1dStem, VideoResNet
@@ -16,37 +19,22 @@ def _for_channels(conv: nn.Conv3d, in_channels: int) -> nn.Conv3d:
     return nn.Conv3d(in_channels, *shape, bias=conv.bias is not None)
 
 
-def r2plus1d_34_features(in_channels: int) -> nn.Sequential:
-    """(N, in_channels, T, 112, 112) -> (N, 512, T/8, 7, 7), with the Caffe2 weights' widths.
-
-    R(2+1)D: Tran et al., arXiv 1711.11248.
-    """
+def _r2plus1d_34() -> VideoResNet:
+    """R(2+1)D (Tran et al., arXiv 1711.11248) with the widths of the Caffe2 weights."""
     net = VideoResNet(BasicBlock, [Conv2Plus1D] * 4, [3, 4, 6, 3], R2Plus1dStem)
     # The published weights count the middle planes of every convolution from its own widths,
     # torchvision takes a block's first for both (https://github.com/pytorch/vision/issues/1265).
-    for stage, planes, midplanes in (
-        (net.layer2, 128, 288),
-        (net.layer3, 256, 576),
-        (net.layer4, 512, 1152),
-    ):
-        stage[0].conv2[0] = Conv2Plus1D(planes, planes, midplanes)
+    for stage, planes in ((net.layer2, 128), (net.layer3, 256), (net.layer4, 512)):
+        stage[0].conv2[0] = Conv2Plus1D(planes, planes, 9 * planes // 4)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm3d):
             module.eps, module.momentum = 1e-3, 0.9
-    return _in_a_row(net, in_channels)
+    return net
 
 
-def r2plus1d_18_features(in_channels: int) -> nn.Sequential:
+def resnet_features(build: Callable[[], VideoResNet], in_channels: int) -> nn.Sequential:
     """(N, in_channels, T, 112, 112) -> (N, 512, T/8, 7, 7)."""
-    return _in_a_row(r2plus1d_18(), in_channels)
-
-
-def r3d_18_features(in_channels: int) -> nn.Sequential:
-    """(N, in_channels, T, 112, 112) -> (N, 512, T/8, 7, 7); plain 3x3x3 convolutions."""
-    return _in_a_row(r3d_18(), in_channels)
-
-
-def _in_a_row(net: VideoResNet, in_channels: int) -> nn.Sequential:
+    net = build()
     net.stem[0] = _for_channels(net.stem[0], in_channels)
     layers = nn.Sequential(net.stem, net.layer1, net.layer2, net.layer3, net.layer4)
     return init_kaiming(layers, mode="fan_out")  # the convolutions replaced above, too
@@ -119,14 +107,14 @@ _RESNET = numbered("stem layer1 layer2 layer3 layer4")
 
 # fmt: off
 ROWS = (
-    Backbone("r2plus1d", "r2plus1d_{}f_34", r2plus1d_34_features, (Pathway(512, 8),),
-             _inputs(112, (170, 128), *_KINETICS), files=FileKind(
+    Backbone("r2plus1d", "r2plus1d_{}f_34", partial(resnet_features, _r2plus1d_34),
+             (Pathway(512, 8),), _inputs(112, (170, 128), *_KINETICS), files=FileKind(
                  "R(2+1)D-34", ("stem.3.weight", "layer1.2.conv1.0.3.weight"), _RESNET, "fc")),
-    Backbone("r2plus1d_18", "r2plus1d_{}f_18", r2plus1d_18_features, (Pathway(512, 8),),
-             _inputs(112, (171, 128), *_KINETICS), files=FileKind(
+    Backbone("r2plus1d_18", "r2plus1d_{}f_18", partial(resnet_features, r2plus1d_18),
+             (Pathway(512, 8),), _inputs(112, (171, 128), *_KINETICS), files=FileKind(
                  "R(2+1)D-18", ("stem.3.weight", "layer1.1.conv1.0.3.weight"), _RESNET, "fc")),
-    Backbone("r3d_18", "r3d_{}f_18", r3d_18_features, (Pathway(512, 8),),
-             _inputs(112, (171, 128), *_KINETICS), files=FileKind(
+    Backbone("r3d_18", "r3d_{}f_18", partial(resnet_features, r3d_18),
+             (Pathway(512, 8),), _inputs(112, (171, 128), *_KINETICS), files=FileKind(
                  "R3D-18", ("stem.0.weight", "layer1.1.conv1.0.weight"), _RESNET, "fc")),
     Backbone("s3d", "s3d{}f", s3d_features, (Pathway(1024, 8),),
              _inputs(224, (256, 256), *_KINETICS), files=FileKind(

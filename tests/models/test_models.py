@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from models import NETWORKS, ArchError, create_model, get_arch, list_archs
-from models.archs import ARCHS, _register
-from models.backbones import BACKBONES, collect
+from models.archs import ARCHS
+from models.backbones import BACKBONES
+from models.backbones.base import collect
 from models.bert import BERT
 from models.heads import NonLocalBlock
 
@@ -41,11 +42,11 @@ def test_unknown_name_lists_the_closest():
 def test_registry_refuses_duplicates():
     row = get_arch("rgb_tiny3D16f")
     with pytest.raises(ValueError, match="twice"):
-        _register([row, row])
+        collect([row, row], "name")
     backbone = BACKBONES["tiny3D"]
     for other in (backbone, replace(backbone, name="other"), replace(backbone, naming="other{}f")):
         with pytest.raises(ValueError, match="twice"):
-            collect([backbone, other])
+            collect([backbone, other], "name", "naming")
 
 
 def test_no_classes_is_an_error():

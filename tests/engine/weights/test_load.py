@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from engine.weights.formats import PUBLISHED, identify, published_kind
+from engine.weights.formats import PUBLISHED, identify
 from engine.weights.load import HEAD_PARTS, load_pretrained, to_published
 from models import ArchError, create_model
 
@@ -96,7 +96,7 @@ def test_published_names_fill_the_backbone_and_nothing_else(arch):
     assert report.missing
     assert all(key.startswith(heads) for key in report.missing)
     assert report.stripped == "module."
-    classifier = published_kind(model.spec.backbone).classifier
+    classifier = PUBLISHED[model.spec.backbone].classifier
     assert {f"{classifier}.weight", f"{classifier}.bias"} <= set(report.unexpected)
     assert "prefix stripped: module." in str(report)
 
