@@ -13,7 +13,7 @@ _ALPHA = 4  # frames of the fast path for one of the slow path
 _FAST_STEP = 2  # clip frames for one of the fast path: 64 -> 32 fast, 8 slow
 
 Pathways = tuple[Tensor, Tensor]  # (slow, fast)
-Pair = tuple[int, int]  # (slow, fast)
+PathwayPair = tuple[int, int]  # (slow, fast)
 
 
 def _stem(in_channels: int, out_channels: int, time: int) -> nn.Sequential:
@@ -79,7 +79,14 @@ class _Block(nn.Module):
 class _Stage(nn.Module):
     """One stage of both paths; blocks are `pathway<p>_res<i>`, the slow path first."""
 
-    def __init__(self, in_channels: Pair, planes: Pair, blocks: int, time: Pair, stride: int):
+    def __init__(
+        self,
+        in_channels: PathwayPair,
+        planes: PathwayPair,
+        blocks: int,
+        time: PathwayPair,
+        stride: int,
+    ):
         super().__init__()
         self.blocks = blocks
         for path in (0, 1):
