@@ -90,18 +90,16 @@ class FlowComparison:
     def centre(self, axis: int) -> float:
         """The grey value of displacement 0, by a line of least absolute deviations."""
         usable = self._usable[:, axis]
-        stored, computed = self.stored[usable, axis], self.computed[usable, axis]
         if not usable.any():
             return CENTRE
-        centre, slope = float(np.median(stored)), 0.0
-        for _ in range(20):
+        stored, computed = self.stored[usable, axis], self.computed[usable, axis]
+        centre, slope = np.median(stored), 0.0
+        for _ in range(20):  # reweighted least squares
             weight = 1 / np.maximum(np.abs(stored - centre - slope * computed), 0.5)
-            weight /= weight.sum()
-            mean_s, mean_c = weight @ stored, weight @ computed
-            spread = weight @ (computed - mean_c) ** 2
-            slope = float(weight @ ((computed - mean_c) * (stored - mean_s)) / max(spread, 1e-6))
-            centre = float(mean_s - slope * mean_c)
-        return centre
+            covariance = np.cov(computed, stored, bias=True, aweights=weight)
+            slope = covariance[0, 1] / max(covariance[0, 0], 1e-6)
+            centre = np.average(stored - slope * computed, weights=weight)
+        return float(centre)
 
     def grey_per_pixel(self) -> float | None:
         """The median slope where something moves; None where too little does, or nothing fits."""

@@ -16,7 +16,7 @@ from datasets.preparation import Preparation
 from datasets.sampling import spread
 from datasets.sources.folders import Folder, FrameNames
 from datasets.sources.jpeg import QUALITY_TOLERANCE, read_header
-from datasets.sources.reader import read_image
+from datasets.sources.reader import JPEG_START, decode_image, read_image
 
 HASHED_FRAMES = 5
 LOWEST_QUALITY = 80
@@ -125,14 +125,14 @@ class ImageChecks:
     def check_sizes(self, reports: Sequence[VideoReport], modality: str) -> Iterator[Finding]:
         """Videos whose images differ in size from the rest, or within themselves."""
         uniform = {}
-        for video, found in ((report.video, report.sizes.get(modality, [])) for report in reports):
-            if len(found) > 1:
-                message = f"'{video}' has {modality} images of several sizes: {_sizes(found)}"
-                yield Finding(
-                    "warning", "sizes-mixed", video, message, self.fixes.extract_again(video)
-                )
-            elif found:
-                uniform[video] = found[0]
+        for report in reports:
+            video, sizes = report.video, report.sizes.get(modality, [])
+            if len(sizes) > 1:
+                message = f"'{video}' has {modality} images of several sizes: {_sizes(sizes)}"
+                fix = self.fixes.extract_again(video)
+                yield Finding("warning", "sizes-mixed", video, message, fix)
+            elif sizes:
+                uniform[video] = sizes[0]
         if not uniform:
             return
         most = Counter(uniform.values()).most_common()
@@ -157,11 +157,10 @@ class ImageChecks:
         """Videos whose lowest JPEG quality is below 80, or other than recorded."""
         # Frames of unrecorded size were there before the preparation, which added the flow.
         known = self.preparation and (modality == "flow" or self.preparation.width)
-        for video, quality in (
-            (report.video, report.qualities.get(modality)) for report in reports
-        ):
-            if quality is None:
+        for report in reports:
+            if modality not in report.qualities:
                 continue
+            video, quality = report.video, report.qualities[modality]
             message = f"'{video}' has {modality} JPEGs of quality {quality}"
             fix = self.fixes.extract_again(video)
             if quality < LOWEST_QUALITY:
@@ -199,13 +198,13 @@ def read_strictly(path: Path) -> tuple[np.ndarray, bool]:
     Raises DataError if it cannot be read or breaks off early.
     """
     try:
-        return simplejpeg.decode_jpeg(path.read_bytes(), "GRAY")[..., 0], False
+        data = path.read_bytes()
+        return simplejpeg.decode_jpeg(data, "GRAY")[..., 0], False
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:  # also what decoders accept without a word
-        image = read_image(path, cv2.IMREAD_GRAYSCALE)
-        with open(path, "rb") as file:
-            return image, file.read(2) == b"\xff\xd8"
+        image = decode_image(data, cv2.IMREAD_GRAYSCALE, str(path))
+        return image, data.startswith(JPEG_START)
 
 
 def _sizes(sizes: Sequence[tuple[int, int]], most: int = 5) -> str:
