@@ -9,12 +9,10 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from datasets.lists import SUBSET_NAMES, DataError, VideoRecord, unnamed_classes
 from datasets.sampling import spread
-from datasets.sources.choose import Split
-from datasets.sources.folders import FrameNames
+from datasets.sources.choose import Source, Split
 from datasets.sources.jpeg import QUALITY_TOLERANCE, read_header
 
 SAMPLED = 32  # videos of a list whose image headers are read
@@ -38,8 +36,7 @@ def fingerprint(split: Split) -> dict:
         "images_as": split.source.altered(),
         "lists": {name: describe_list(records) for name, records in listed.items()},
         "images": {
-            name: describe_images(records, split.frames, split.names, split.modality)
-            for name, records in listed.items()
+            name: describe_images(records, split.source) for name, records in listed.items()
         },
     }
     text = json.dumps(content, sort_keys=True)
@@ -68,13 +65,11 @@ def _number(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])
 
 
-def describe_images(
-    records: Sequence[VideoRecord], frames: Path, names: FrameNames, modality: str
-) -> dict:
+def describe_images(records: Sequence[VideoRecord], source: Source) -> dict:
     """The sizes, "WxH", and the median JPEG quality (or None) of some videos' first images."""
     headers = []
     for record in spread(records, SAMPLED):
-        for path in names.find(frames / record.folder, modality, 1)[:1]:
+        for path in source.names.find(source.root / record.folder, source.modality, 1)[:1]:
             try:
                 headers.append(read_header(path))
             except DataError:

@@ -10,7 +10,7 @@ import numpy as np
 import simplejpeg
 
 from datasets.doctor.findings import Finding, Fixes
-from datasets.doctor.flow import FlowComparison, FlowRange, compare, find_problems
+from datasets.doctor.flow import FlowRange, compare, find_problems
 from datasets.lists import DataError
 from datasets.preparation import Preparation
 from datasets.sampling import spread
@@ -104,9 +104,8 @@ class ImageChecks:
         bound, engine = USUAL_BOUND, ""
         if self.preparation:
             bound, engine = self.preparation.bound, self.preparation.flow
-        comparison: FlowComparison | None = None
-        if stored.is_suspect or self.deep:
-            comparison = compare(list(self._pairs(report.video, folder)), engine)
+        compared = stored.is_suspect or self.deep
+        comparison = compare(self._pairs(report.video, folder), engine) if compared else None
         for severity, kind, message in find_problems(stored, comparison, bound):
             self._add(report, severity, kind, message)
 
