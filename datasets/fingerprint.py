@@ -4,11 +4,11 @@ Two data sets that differ in a frame count, a list line, a frame size or a JPEG 
 different fingerprints, and `compare_fingerprints` says in words what it is.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from hashlib import sha256
 
 from datasets.lists import SUBSET_NAMES, DataError, VideoRecord, unnamed_classes
 from datasets.sampling import spread
@@ -40,7 +40,7 @@ def fingerprint(split: Split) -> dict:
         },
     }
     text = json.dumps(content, sort_keys=True)
-    return {"hash": hashlib.sha256(text.encode()).hexdigest()[:12]} | content
+    return {"hash": sha256(text.encode()).hexdigest()[:12]} | content
 
 
 def _preparation(split: Split) -> dict | None:
@@ -53,16 +53,15 @@ def _preparation(split: Split) -> dict | None:
 
 
 def describe_list(records: Sequence[VideoRecord]) -> dict:
-    """`videos`: a number that stands for folder and label of each; `counts`: of their images."""
+    """`videos`: a number that stands for folder and label of each; `counts`: of their images.
+
+    The number is 48 bits of a hash: 5,000 videos share one by chance in 1 of 20 million lists.
+    """
+    digests = [sha256(f"{record.folder} {record.label}".encode()).digest() for record in records]
     return {
-        "videos": [_number(f"{record.folder} {record.label}") for record in records],
+        "videos": [int.from_bytes(digest[:6]) for digest in digests],
         "counts": [record.count for record in records],
     }
-
-
-def _number(text: str) -> int:
-    """48 bits of a hash: 5,000 videos share one by chance in 1 of 20 million lists."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])
 
 
 def describe_images(records: Sequence[VideoRecord], source: Source) -> dict:

@@ -85,8 +85,7 @@ def check_counts(dataset: CheckedDataset) -> Iterator[Finding]:
                 yield Finding("error", "no-folder", record.folder, message, fix)
             elif is_sound(folder, entry.modality):
                 sound.append((record, len(folder.of(entry.modality))))
-        usual = _convention(entry, sound)
-        if usual:
+        if usual := _convention(entry, sound):
             yield Finding("info", "count-convention", "", f"{entry.path.name} {usual}")
             continue
         for record, images in sound:
@@ -121,8 +120,7 @@ def _count_finding(
     fix = fixes.extract_again(record.folder)
     if images and whole:
         fix = f"{fixes.set_count(record, images)}, or {fix}"
-    tolerated = modality == "flow" and record.count == images + 1
-    severity = "warning" if tolerated else "error"
+    severity = "warning" if modality == "flow" and record.count == images + 1 else "error"
     return Finding(severity, "count-above", record.folder, message, fix)
 
 

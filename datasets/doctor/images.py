@@ -1,7 +1,7 @@
 """A video's images: whether they can be read, their size and JPEG quality, their flow."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from datasets.lists import DataError
 from datasets.preparation import Preparation
 from datasets.sampling import spread
 from datasets.sources.folders import Folder, FrameNames
-from datasets.sources.jpeg import QUALITY_TOLERANCE, read_header
+from datasets.sources.jpeg import QUALITY_TOLERANCE, Header, read_header
 from datasets.sources.reader import JPEG_START, decode_image, read_image
 
 HASHED_FRAMES = 5
@@ -60,8 +60,7 @@ class ImageChecks:
         if "rgb" in self.modalities and folder.rgb:
             few = spread(folder.rgb, HASHED_FRAMES)
             images = self._read(report, folder, "rgb", few)
-            kept = [image for number, (image,) in images if number in few]
-            report.hashes = hash_frames(kept) if kept else report.hashes
+            report.hashes = hash_frames(image for number, (image,) in images if number in few)
         # flow
         numbers = folder.of("flow")
         if "flow" in self.modalities and numbers:
@@ -78,26 +77,23 @@ class ImageChecks:
         self, report: VideoReport, folder: Folder, modality: str, few: Sequence[int]
     ) -> Iterator[tuple[int, list[np.ndarray]]]:
         """(number, grey images) of the steps that can be read; records sizes and qualities."""
-        sizes: dict[tuple[int, int], None] = {}
-        qualities = []
+        headers: list[Header] = []
         for number in folder.of(modality) if self.deep else few:
             images = []
             for path in self.names.find(self.frames / report.video, modality, number):
                 try:
-                    header = read_header(path)
-                    image, damaged = read_strictly(path)
+                    header, (image, damaged) = read_header(path), read_strictly(path)
                 except DataError as error:
                     self._add(report, "error", "unreadable", str(error))
                     continue
                 if damaged:
                     self._add(report, "warning", "damaged", f"{path} has damaged data inside")
-                sizes[header.size] = None
-                qualities += [header.quality] if header.quality else []
+                headers.append(header)
                 images.append(image)
             if len(images) == len(self.names.patterns(modality)):
                 yield number, images
-        report.sizes[modality] = list(sizes)
-        if qualities:
+        report.sizes[modality] = list(dict.fromkeys(header.size for header in headers))
+        if qualities := [header.quality for header in headers if header.quality]:
             report.qualities[modality] = min(qualities)
 
     def _check_flow(self, report: VideoReport, folder: Folder, stored: FlowRange) -> None:
@@ -177,10 +173,11 @@ class ImageChecks:
         report.findings.append(Finding(severity, kind, video, message, fix))
 
 
-def hash_frames(frames: Sequence[np.ndarray]) -> np.ndarray:
+def hash_frames(frames: Iterable[np.ndarray]) -> np.ndarray:
     """Grey frames -> perceptual hashes, uint64 (len,)."""
     engine = cv2.img_hash.PHash.create()
-    return np.concatenate([engine.compute(frame)[0] for frame in frames]).view(np.uint64)
+    hashes = [int.from_bytes(engine.compute(frame)[0].tobytes()) for frame in frames]
+    return np.array(hashes, np.uint64)
 
 
 def read_grey(root: Path, names: FrameNames, video: str, number: int) -> np.ndarray:
