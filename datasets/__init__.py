@@ -37,31 +37,21 @@ def create_dataset(
 
     Raises DataError, naming file and line, for whatever is wrong with lists or frames.
     """
-    spec, class_names, num_classes = open_dataset(dataset, settings, frames)
+    spec, class_names = open_dataset(dataset, settings, frames)
     # lists
     lists = {}
     for subset in ("train", "val"):
         path = settings / dataset / f"{subset}_{modality}_split{split}.txt"
-        if subset in subsets or (num_classes is None and path.exists()):
-            lists[subset] = read_list(path, num_classes)
-    if num_classes is None:
-        num_classes = 1 + max(record.label for records in lists.values() for record in records)
+        if subset in subsets or (class_names is None and path.exists()):
+            lists[subset] = read_list(path, class_names and len(class_names))
+    if class_names is None:
+        labels = (record.label for records in lists.values() for record in records)
+        class_names = unnamed_classes(1 + max(labels))
     # images
     first = lists[subsets[0]][0]
     chosen = choose_source(frames, spec.names, modality, first, size, source)
-    checked = {subset: chosen.check(lists[subset]) for subset in subsets}
-    return Split(
-        dataset=dataset,
-        number=split,
-        modality=modality,
-        train=checked.get("train", []),
-        val=checked.get("val", []),
-        class_names=class_names or unnamed_classes(num_classes),
-        frames=frames,
-        names=spec.names,
-        source=chosen,
-        may_flip=spec.may_flip,
-    )
+    train, val = (chosen.check(lists[s]) if s in subsets else [] for s in ("train", "val"))
+    return Split(dataset, split, modality, train, val, class_names, chosen, spec.may_flip)
 
 
 def describe_published(split: Split) -> list[str]:

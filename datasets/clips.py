@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ IGNORED = -100  # the label of padding: cross-entropy leaves it out
 ClipTransform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
+@dataclass(eq=False)
 class ClipDataset(Dataset):
     """Training or validation clips of a list.
 
@@ -24,7 +26,7 @@ class ClipDataset(Dataset):
     an item is a function of (seed, epoch, i) alone, so it depends neither on the number of
     workers nor on what was loaded before. An item of `Padding` has the label IGNORED instead.
 
-    Args:
+    Attributes:
         records: the videos.
         reader: reads their frames.
         length: frames of a clip, T.
@@ -37,22 +39,18 @@ class ClipDataset(Dataset):
             than that share of the list, in percent, was bad.
     """
 
-    def __init__(
-        self,
-        records: Sequence[VideoRecord],
-        reader: Reader,
-        length: int,
-        transform: ClipTransform,
-        training: bool,
-        segments: int = 1,
-        seed: int = 0,
-        max_bad: float | None = None,
-    ):
-        self.records, self.reader, self.transform = records, reader, transform
-        self.length, self.segments, self.training, self.seed = length, segments, training, seed
-        self.max_bad = max_bad
+    records: Sequence[VideoRecord]
+    reader: Reader
+    length: int
+    transform: ClipTransform
+    training: bool
+    segments: int = 1
+    seed: int = 0
+    max_bad: float | None = None
+
+    def __post_init__(self):
         # Shared memory: loader processes record here which videos they had to replace.
-        self.bad = torch.zeros(len(records), dtype=torch.uint8).share_memory_()
+        self.bad = torch.zeros(len(self.records), dtype=torch.uint8).share_memory_()
         # Shared memory: workers that live for several epochs see it change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -122,6 +120,7 @@ class ClipDataset(Dataset):
         return clip if np.array_equal(unique, numbers) else clip[places]
 
 
+@dataclass(eq=False)
 class VideoDataset(Dataset):
     """Whole test videos: item i is (images, clips, error), each image decoded once.
 
@@ -129,14 +128,10 @@ class VideoDataset(Dataset):
     into them; error: why the video cannot be read, and then there are no clips, or "".
     """
 
-    def __init__(
-        self,
-        records: Sequence[VideoRecord],
-        reader: Reader,
-        length: int,
-        choose: Callable[[int, int], list[np.ndarray]],
-    ):
-        self.records, self.reader, self.length, self.choose = records, reader, length, choose
+    records: Sequence[VideoRecord]
+    reader: Reader
+    length: int
+    choose: Callable[[int, int], list[np.ndarray]]
 
     def __len__(self) -> int:
         return len(self.records)

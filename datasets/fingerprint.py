@@ -4,17 +4,15 @@ Two data sets that differ in a frame count, a list line, a frame size or a JPEG 
 different fingerprints, and `compare_fingerprints` says in words what it is.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
+from hashlib import sha256
 
 from datasets.lists import SUBSET_NAMES, DataError, VideoRecord, unnamed_classes
 from datasets.sampling import spread
-from datasets.sources.choose import Split
-from datasets.sources.folders import FrameNames
+from datasets.sources.choose import Source, Split
 from datasets.sources.jpeg import QUALITY_TOLERANCE, read_header
 
 SAMPLED = 32  # videos of a list whose image headers are read
@@ -38,12 +36,11 @@ def fingerprint(split: Split) -> dict:
         "images_as": split.source.altered(),
         "lists": {name: describe_list(records) for name, records in listed.items()},
         "images": {
-            name: describe_images(records, split.frames, split.names, split.modality)
-            for name, records in listed.items()
+            name: describe_images(records, split.source) for name, records in listed.items()
         },
     }
     text = json.dumps(content, sort_keys=True)
-    return {"hash": hashlib.sha256(text.encode()).hexdigest()[:12]} | content
+    return {"hash": sha256(text.encode()).hexdigest()[:12]} | content
 
 
 def _preparation(split: Split) -> dict | None:
@@ -56,25 +53,22 @@ def _preparation(split: Split) -> dict | None:
 
 
 def describe_list(records: Sequence[VideoRecord]) -> dict:
-    """`videos`: a number that stands for folder and label of each; `counts`: of their images."""
+    """`videos`: a number that stands for folder and label of each; `counts`: of their images.
+
+    The number is 48 bits of a hash: 5,000 videos share one by chance in 1 of 20 million lists.
+    """
+    digests = [sha256(f"{record.folder} {record.label}".encode()).digest() for record in records]
     return {
-        "videos": [_number(f"{record.folder} {record.label}") for record in records],
+        "videos": [int.from_bytes(digest[:6]) for digest in digests],
         "counts": [record.count for record in records],
     }
 
 
-def _number(text: str) -> int:
-    """48 bits of a hash: 5,000 videos share one by chance in 1 of 20 million lists."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])
-
-
-def describe_images(
-    records: Sequence[VideoRecord], frames: Path, names: FrameNames, modality: str
-) -> dict:
+def describe_images(records: Sequence[VideoRecord], source: Source) -> dict:
     """The sizes, "WxH", and the median JPEG quality (or None) of some videos' first images."""
     headers = []
     for record in spread(records, SAMPLED):
-        for path in names.find(frames / record.folder, modality, 1)[:1]:
+        for path in source.names.find(source.root / record.folder, source.modality, 1)[:1]:
             try:
                 headers.append(read_header(path))
             except DataError:

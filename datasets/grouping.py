@@ -14,7 +14,7 @@ RULES = [
     # UCF101: v_<class>_g<group>_c<clip>
     ("group", "error", r"(.*?_g\d+)_.*"),
 ]
-PATTERNS = [(what, severity, re.compile(rule, re.IGNORECASE)) for what, severity, rule in RULES]
+PATTERNS = [(what, sure, re.compile(rf"\A(?:{rule})\Z", re.I)) for what, sure, rule in RULES]
 
 
 def group_of(folder: str, group: re.Pattern | None = None) -> tuple[str, str, str] | None:
@@ -24,16 +24,8 @@ def group_of(folder: str, group: re.Pattern | None = None) -> tuple[str, str, st
     brackets are the group, or without brackets all that it matches.
     """
     name = PurePosixPath(folder).name
-    if group is not None:
-        match = group.search(name)
-        return ("group", "error", _name(match)) if match else None
-    for what, severity, pattern in PATTERNS:
-        match = pattern.fullmatch(name)
-        if match:
-            return what, severity, _name(match)
+    for what, severity, pattern in PATTERNS if group is None else [("group", "error", group)]:
+        if match := pattern.search(name):
+            # Brackets of alternatives that do not match are left out.
+            return what, severity, " ".join(filter(None, match.groups())) or match[0]
     return None
-
-
-def _name(match: re.Match) -> str:
-    """What its brackets hold, those of other alternatives left out, or without brackets all."""
-    return " ".join(filter(None, match.groups())) or match[0]

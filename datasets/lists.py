@@ -33,41 +33,45 @@ def read_list(path: Path, num_classes: int | None = None) -> list[VideoRecord]:
     Raises DataError if the list is missing, empty, or a line is malformed, has a folder outside
     the frames, a count below 1, or a label outside 0..num_classes-1.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.exists():
         raise DataError(
             f"no list {path}; make it with scripts/data/make_lists.py or prepare_videos.py"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from None
-    records = [
-        parse_line(line, f"{path}:{number}")
-        for number, line in enumerate(text.splitlines(), 1)
-        if line.strip()
-    ]
+        )
+    records = [parse_line(line, where) for where, line in read_lines(path)]
     if not records:
         raise DataError(f"the list {path} is empty")
     for record in records:
-        _check_label(record, num_classes)
+        if record.label < 0 or (num_classes is not None and record.label >= num_classes):
+            allowed = "0 or more" if num_classes is None else f"0..{num_classes - 1}"
+            raise DataError(
+                f"{record.line}: the label of '{record.folder}' must be {allowed}, "
+                f"not {record.label}"
+            )
     return records
 
 
+def read_lines(path: Path) -> list[tuple[str, str]]:
+    """("file:line", stripped line) of a text file's lines that are not blank."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+    return [(f"{path}:{n}", line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
+
+
 def parse_line(line: str, where: str) -> VideoRecord:
-    """The record of a list line; its label may still be none of the classes.
+    """The record of a stripped list line; its label may still be none of the classes.
 
     `where` is "file:line". Raises DataError for all else that `read_list` refuses.
     """
-    parts = line.strip().rsplit(maxsplit=2)
+    parts = line.rsplit(maxsplit=2)
     if len(parts) != 3:
-        raise DataError(f"{where}: expected 'folder count label', got '{line.strip()}'")
+        raise DataError(f"{where}: expected 'folder count label', got '{line}'")
     folder = parts[0]
     try:
         count, label = int(parts[1]), int(parts[2])
     except ValueError:
-        raise DataError(
-            f"{where}: count and label must be whole numbers, got '{line.strip()}'"
-        ) from None
+        raise DataError(f"{where}: count and label must be whole numbers, got '{line}'") from None
     if PurePosixPath(folder).is_absolute() or ".." in PurePosixPath(folder).parts:
         raise DataError(f"{where}: the folder '{folder}' lies outside the dataset's frames")
     if count < 1:
@@ -75,23 +79,11 @@ def parse_line(line: str, where: str) -> VideoRecord:
     return VideoRecord(folder, count, label, where)
 
 
-def _check_label(record: VideoRecord, num_classes: int | None) -> None:
-    if record.label < 0 or (num_classes is not None and record.label >= num_classes):
-        allowed = "0 or more" if num_classes is None else f"0..{num_classes - 1}"
-        raise DataError(
-            f"{record.line}: the label of '{record.folder}' must be {allowed}, not {record.label}"
-        )
-
-
 def read_class_names(path: Path) -> list[str] | None:
     """Class names of a `classes.txt`, one a line in the order of the labels; None without one."""
     if not path.exists():
         return None
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from None
-    names = [line.strip() for line in text.splitlines() if line.strip()]
+    names = [name for _, name in read_lines(path)]
     if not names:
         raise DataError(f"{path} is empty; give one class name a line, or remove it")
     repeated = sorted({name for name in names if names.count(name) > 1})

@@ -72,10 +72,9 @@ def start_adding_flow(
 
     Raises DataError if there is flow already that was made in another, or an unrecorded, way.
     """
-    earlier = read_preparation(frames)
-    known = earlier or Preparation(width=None, height=None)
+    known = read_preparation(frames) or Preparation(width=None, height=None, flow="none")
     preparation = replace(known, flow=flow, bound=bound, quality=quality)
-    if earlier is not None and earlier.has_flow:
+    if known.has_flow:
         start_preparation(frames, preparation)
         return preparation
     for folder in folders:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import BatchSampler, Sampler
 
 from datasets.lists import DataError
 
@@ -61,12 +61,9 @@ class ValidationBatches(Sampler[list[int]]):
     """Whole batches in the list's order, every `world_size`-th of them: none twice, none padded."""
 
     def __init__(self, length: int, batch_size: int, rank: int = 0, world_size: int = 1):
-        starts = range(0, length, batch_size)
-        self.common = len(starts) // world_size  # what every process has
-        self.batches = [
-            list(range(start, min(start + batch_size, length)))
-            for start in starts[rank::world_size]
-        ]
+        batches = list(BatchSampler(range(length), batch_size, drop_last=False))
+        self.common = len(batches) // world_size  # what every process has
+        self.batches = batches[rank::world_size]
 
     def __len__(self) -> int:
         return len(self.batches)

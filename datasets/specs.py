@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 
 import datasets.hmdb51 as hmdb51
 import datasets.ucf101 as ucf101
-from datasets.lists import DataError, VideoRecord, read_class_names
-from datasets.sources.folders import FrameNames
+from datasets.lists import DataError, VideoRecord, read_class_names, unnamed_classes
+from datasets.sources.folders import USUAL_NAMES, FrameNames
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class DatasetSpec:
     """
 
     num_classes: int | None = None
-    names: FrameNames = field(default_factory=FrameNames)
+    names: FrameNames = USUAL_NAMES
     may_flip: bool = True
     complete: bool = True
     published: Mapping[tuple[int, str], tuple[int, str]] = field(default_factory=dict)
@@ -50,8 +50,8 @@ def find_spec(dataset: str) -> DatasetSpec:
 
 def open_dataset(
     dataset: str, settings: Path, frames: Path
-) -> tuple[DatasetSpec, list[str] | None, int | None]:
-    """What is known of a dataset without its lists: its row, class names and number of classes.
+) -> tuple[DatasetSpec, list[str] | None]:
+    """What is known of a dataset without its lists: its row, and its class names if they are.
 
     Raises DataError if the folder of its lists or that of its frames is missing.
     """
@@ -66,13 +66,13 @@ def open_dataset(
         raise DataError(f"no frames of '{dataset}': there is no folder {frames}; give --frames")
     class_names = read_class_names(folder / "classes.txt")
     if class_names is None:
-        return spec, None, spec.num_classes
+        return spec, unnamed_classes(spec.num_classes) if spec.num_classes else None
     if spec.num_classes not in (None, len(class_names)):
         raise DataError(
             f"{folder / 'classes.txt'} names {len(class_names)} classes, "
             f"'{dataset}' has {spec.num_classes}; give a selection another dataset name"
         )
-    return spec, class_names, len(class_names)
+    return spec, class_names
 
 
 def list_hash(videos: Sequence[tuple[str, int]]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.doctor.findings import Finding, Fixes
-from datasets.lists import DataError, VideoRecord, parse_line, unnamed_classes
+from datasets.lists import DataError, VideoRecord, parse_line, read_lines, unnamed_classes
 from datasets.sources.folders import MODALITIES, Folder, list_folder
 from datasets.specs import DatasetSpec, open_dataset
 
@@ -66,18 +66,17 @@ def open_checked(
 
     Raises DataError if there are no lists or no frames to look at.
     """
-    spec, class_names, number = open_dataset(dataset, settings, frames)
+    spec, class_names = open_dataset(dataset, settings, frames)
     lists = read_lists(settings / dataset, split, modalities)
     records = [record for entry in lists for record in entry.records]
-    if number is None:
-        number = 1 + max((record.label for record in records), default=0)
+    if class_names is None:
+        class_names = unnamed_classes(1 + max((record.label for record in records), default=0))
     videos = list(dict.fromkeys(record.folder for record in records))
     with ThreadPoolExecutor(LISTERS) as pool:
         listed = pool.map(lambda video: list_folder(frames / video, spec.names), videos)
         folders = dict(zip(videos, listed, strict=True))
-    names = class_names or unnamed_classes(number)
     fixes = Fixes(dataset, settings, frames)
-    return CheckedDataset(spec, frames, names, lists, folders, modalities, fixes)
+    return CheckedDataset(spec, frames, class_names, lists, folders, modalities, fixes)
 
 
 def read_lists(folder: Path, split: int | None, modalities: Sequence[str]) -> list[VideoList]:
@@ -99,19 +98,13 @@ def read_lists(folder: Path, split: int | None, modalities: Sequence[str]) -> li
 
 
 def _read(path: Path) -> tuple[list[VideoRecord], list[Finding]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the list {path}: {error}") from None
     records, findings = [], []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                records.append(parse_line(line, f"{path}:{number}"))
-            except DataError as error:
-                video = line.strip().rsplit(maxsplit=2)[0]
-                fix = f"correct line {number}"
-                findings.append(Finding("error", "bad-line", video, str(error), fix))
+    for where, line in read_lines(path):
+        try:
+            records.append(parse_line(line, where))
+        except DataError as error:
+            video, fix = line.rsplit(maxsplit=2)[0], f"correct line {where.rpartition(':')[2]}"
+            findings.append(Finding("error", "bad-line", video, str(error), fix))
     if not records:
         findings.append(Finding("error", "no-videos", "", f"the list {path} has no videos"))
     return records, findings

@@ -7,16 +7,16 @@ bits and 3 grey levels in the worst block; different clips of one scene by 18 % 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 
 import cv2
 import numpy as np
 
 from datasets.doctor.dataset import CheckedDataset
 from datasets.doctor.findings import Finding
-from datasets.doctor.images import HASHED_FRAMES
-from datasets.lists import SUBSET_NAMES, DataError
+from datasets.doctor.images import HASHED_FRAMES, read_grey
+from datasets.lists import DataError
 from datasets.sampling import spread
-from datasets.sources.folders import Folder
 
 MOST_BITS = 0.15  # of all; a copy that was also trimmed at its end reaches 13 %
 MOST_GREY = 10.0  # of a block's mean difference
@@ -34,12 +34,6 @@ def similar_pairs(hashes: np.ndarray) -> Iterator[tuple[int, int]]:
             yield int(other), place
 
 
-def thumbnail(frame: np.ndarray) -> np.ndarray:
-    """What of a grey frame is compared: float32 (THUMBNAIL, THUMBNAIL)."""
-    size = (THUMBNAIL, THUMBNAIL)
-    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-
-
 def same_pictures(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> bool:
     """Whether thumbnails agree in every block."""
     side = THUMBNAIL // BLOCK
@@ -48,9 +42,9 @@ def same_pictures(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> 
     return bool(blocks.max() <= MOST_GREY)
 
 
-def are_duplicates(a: str, b: str, folders: Mapping[str, Folder], read: ReadThumbnail) -> bool:
+def are_duplicates(dataset: CheckedDataset, a: str, b: str, read: ReadThumbnail) -> bool:
     """Whether two videos show the same, from first to last frame or up to where one ends."""
-    first, second = folders[a].rgb, folders[b].rgb
+    first, second = dataset.folders[a].rgb, dataset.folders[b].rgb
     ways = [(spread(first, HASHED_FRAMES), spread(second, HASHED_FRAMES))]
     if len(first) != len(second):
         ways.append((spread(min(first, second, key=len), HASHED_FRAMES),) * 2)
@@ -61,33 +55,40 @@ def are_duplicates(a: str, b: str, folders: Mapping[str, Folder], read: ReadThum
 
 
 def check_duplicates(
-    dataset: CheckedDataset, hashes: Mapping[str, np.ndarray], read: ReadThumbnail
+    dataset: CheckedDataset, hashes: Mapping[str, np.ndarray]
 ) -> Iterator[Finding]:
     """Each video that shows what another one shows.
 
-    Args:
-        hashes: video -> those of its frames; one of fewer than HASHED_FRAMES is not compared.
-        read: gives thumbnails of frames; raises DataError for one that cannot be read.
+    `hashes`: video -> those of its frames; one of fewer than HASHED_FRAMES is not compared.
     """
+
+    @cache  # where a scene has many clips, each is compared many times
+    def read_thumbnail(video: str, number: int) -> np.ndarray:
+        frame = read_grey(dataset.frames, dataset.spec.names, video, number)
+        size = (THUMBNAIL, THUMBNAIL)
+        return cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+
     videos = [video for video, found in hashes.items() if len(found) == HASHED_FRAMES]
     if not videos:
         return
     # who is on which side of a split
-    sides: dict[str, set] = {subset: set() for subset in SUBSET_NAMES}
-    for entry in dataset.lists:
-        sides[entry.subset] |= {(entry.split, record.folder) for record in entry.records}
+    sides = {
+        (entry.split, entry.subset, record.folder)
+        for entry in dataset.lists
+        for record in entry.records
+    }
     # pairs
     reported = set()
     for i, j in similar_pairs(np.stack([hashes[video] for video in videos])):
         a, b = videos[i], videos[j]
-        if b in reported or not are_duplicates(a, b, dataset.folders, read):
+        if b in reported or not are_duplicates(dataset, a, b, read_thumbnail):
             continue
         reported.add(b)
         leaks = sorted(
             split
-            for x, y in ((a, b), (b, a))
-            for split, video in sides["train"]
-            if video == x and (split, y) in sides["val"]
+            for split, subset, video in sides
+            if subset == "train" and video in (a, b)
+            if (split, "val", b if video == a else a) in sides
         )
         where = f"; one trains and the other tests in split {leaks[0]}" if leaks else ""
         message = f"'{b}' shows the same as '{a}'{where}"

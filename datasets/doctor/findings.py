@@ -1,9 +1,11 @@
 """What the doctor found: one fault of one video (or of the whole dataset), and what fixes it."""
 
 import shlex
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from datasets.lists import VideoRecord
@@ -84,15 +86,18 @@ def count_severities(findings: Iterable[Finding]) -> dict[str, int]:
     return {severity: numbers[severity] for severity in SEVERITIES}
 
 
-def fold(findings: Sequence[Finding], most: int) -> list[str]:
+def _by_kind(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """The findings of each severity and kind, the worst first."""
+    return [list(group) for _, group in groupby(ordered(findings), attrgetter("severity", "kind"))]
+
+
+def fold(findings: Iterable[Finding], most: int) -> list[str]:
     """Lines for people: of each kind the first few findings, and how many more there are."""
-    kinds: dict[tuple[str, str], list[Finding]] = defaultdict(list)
-    for finding in ordered(findings):
-        kinds[finding.severity, finding.kind].append(finding)
     lines = []
-    for (severity, kind), found in kinds.items():
+    for found in _by_kind(findings):
         videos = len({finding.video for finding in found} - {""})
-        lines.append(f"{severity}: {kind}" + (f" ({videos} videos)" if videos > 1 else ""))
+        number = f" ({videos} videos)" if videos > 1 else ""
+        lines.append(f"{found[0].severity}: {found[0].kind}{number}")
         for finding in found[:most]:
             lines.append(f"  {finding.message}")
             if finding.fix:
@@ -102,12 +107,9 @@ def fold(findings: Sequence[Finding], most: int) -> list[str]:
     return lines
 
 
-def summarize_kinds(findings: Sequence[Finding]) -> list[str]:
+def summarize_kinds(findings: Iterable[Finding]) -> list[str]:
     """A line for each kind: its first finding, and how many more there are."""
-    kinds: dict[str, list[Finding]] = defaultdict(list)
-    for finding in ordered(findings):
-        kinds[finding.kind].append(finding)
     return [
-        f"{kind}: {found[0].message}" + (f" (and {len(found) - 1} more)" if found[1:] else "")
-        for kind, found in kinds.items()
+        f"{first.kind}: {first.message}" + (f" (and {len(more)} more)" if more else "")
+        for first, *more in _by_kind(findings)
     ]

@@ -5,7 +5,7 @@ range, and a still one is rightly constant. So the flow of a few frame pairs is 
 there are frames, and the stored flow compared with it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -90,18 +90,16 @@ class FlowComparison:
     def centre(self, axis: int) -> float:
         """The grey value of displacement 0, by a line of least absolute deviations."""
         usable = self._usable[:, axis]
-        stored, computed = self.stored[usable, axis], self.computed[usable, axis]
         if not usable.any():
             return CENTRE
-        centre, slope = float(np.median(stored)), 0.0
-        for _ in range(20):
+        stored, computed = self.stored[usable, axis], self.computed[usable, axis]
+        centre, slope = np.median(stored), 0.0
+        for _ in range(20):  # reweighted least squares
             weight = 1 / np.maximum(np.abs(stored - centre - slope * computed), 0.5)
-            weight /= weight.sum()
-            mean_s, mean_c = weight @ stored, weight @ computed
-            spread = weight @ (computed - mean_c) ** 2
-            slope = float(weight @ ((computed - mean_c) * (stored - mean_s)) / max(spread, 1e-6))
-            centre = float(mean_s - slope * mean_c)
-        return centre
+            covariance = np.cov(computed, stored, bias=True, aweights=weight)
+            slope = covariance[0, 1] / max(covariance[0, 0], 1e-6)
+            centre = np.average(stored - slope * computed, weights=weight)
+        return float(centre)
 
     def grey_per_pixel(self) -> float | None:
         """The median slope where something moves; None where too little does, or nothing fits."""
@@ -123,7 +121,7 @@ class FlowComparison:
         return (self.stored > 2) & (self.stored < 253)  # beyond, they are clipped
 
 
-def compare(pairs: Sequence[tuple[np.ndarray, ...]], recorded: str) -> FlowComparison | None:
+def compare(pairs: Iterable[tuple[np.ndarray, ...]], recorded: str) -> FlowComparison | None:
     """Compares (first frame, second frame, x image, y image) pairs, all grey uint8 (H, W).
 
     `recorded` is the engine that the flow was made with, "" if unknown. Frames of another size
@@ -173,26 +171,21 @@ def find_problems(
 
 
 def _constant(images: FlowRange, comparison: FlowComparison | None) -> list[Problem]:
-    axes = [axis for axis, constant in zip("xy", images.constant, strict=True) if constant]
     values = sorted({int(v) for v in images.low[:, images.constant].ravel()})
     grey = ", ".join(map(str, values[:3])) + (", ..." if len(values) > 3 else "")
-    if set(values) <= {127, 128} and not (comparison and _something_moves(comparison)):
-        return []  # nothing moves, and the flow says so
-    what = " and ".join(axes)
+    # More than noise: in a still scene, noise of 8 grey levels seems to move by 2 pixels.
+    moves = comparison is not None and np.quantile(np.abs(comparison.computed), 0.998) > 2
+    if set(values) <= {127, 128} and not moves:
+        return []  # and the flow says so
+    what = " and ".join(np.array(["x", "y"])[images.constant])
     return [("error", "flow-constant", f"the {what} flow images are constant (grey {grey})")]
-
-
-def _something_moves(comparison: FlowComparison) -> bool:
-    """More than noise: in a still scene, noise of 8 grey levels seems to move by 2 pixels."""
-    return bool(np.quantile(np.abs(comparison.computed), 0.998) > 2)
 
 
 def _fills_rightly(comparison: FlowComparison, bound: float) -> bool:
     """Whether the stored values are those of the bound: stretching moves what stands still."""
     expected = np.clip(CENTRE + comparison.computed * (255 / (2 * bound)), 0, 255)
-    return bool(
-        (np.median(np.abs(comparison.stored - expected), axis=0) < 2 * CENTRE_TOLERANCE).all()
-    )
+    off = np.median(np.abs(comparison.stored - expected), axis=0)
+    return bool((off < 2 * CENTRE_TOLERANCE).all())
 
 
 def _off_centre(images: FlowRange, comparison: FlowComparison | None) -> list[Problem]:

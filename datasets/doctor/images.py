@@ -1,7 +1,7 @@
 """A video's images: whether they can be read, their size and JPEG quality, their flow."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,13 +10,13 @@ import numpy as np
 import simplejpeg
 
 from datasets.doctor.findings import Finding, Fixes
-from datasets.doctor.flow import FlowComparison, FlowRange, compare, find_problems
+from datasets.doctor.flow import FlowRange, compare, find_problems
 from datasets.lists import DataError
 from datasets.preparation import Preparation
 from datasets.sampling import spread
 from datasets.sources.folders import Folder, FrameNames
-from datasets.sources.jpeg import QUALITY_TOLERANCE, read_header
-from datasets.sources.reader import read_image
+from datasets.sources.jpeg import QUALITY_TOLERANCE, Header, read_header
+from datasets.sources.reader import JPEG_START, decode_image, read_image
 
 HASHED_FRAMES = 5
 LOWEST_QUALITY = 80
@@ -60,8 +60,7 @@ class ImageChecks:
         if "rgb" in self.modalities and folder.rgb:
             few = spread(folder.rgb, HASHED_FRAMES)
             images = self._read(report, folder, "rgb", few)
-            kept = [image for number, (image,) in images if number in few]
-            report.hashes = hash_frames(kept) if kept else report.hashes
+            report.hashes = hash_frames(image for number, (image,) in images if number in few)
         # flow
         numbers = folder.of("flow")
         if "flow" in self.modalities and numbers:
@@ -78,35 +77,31 @@ class ImageChecks:
         self, report: VideoReport, folder: Folder, modality: str, few: Sequence[int]
     ) -> Iterator[tuple[int, list[np.ndarray]]]:
         """(number, grey images) of the steps that can be read; records sizes and qualities."""
-        sizes: dict[tuple[int, int], None] = {}
-        qualities = []
+        headers: list[Header] = []
         for number in folder.of(modality) if self.deep else few:
             images = []
             for path in self.names.find(self.frames / report.video, modality, number):
                 try:
-                    header = read_header(path)
-                    image, damaged = read_strictly(path)
+                    header, (image, damaged) = read_header(path), read_strictly(path)
                 except DataError as error:
                     self._add(report, "error", "unreadable", str(error))
                     continue
                 if damaged:
                     self._add(report, "warning", "damaged", f"{path} has damaged data inside")
-                sizes[header.size] = None
-                qualities += [header.quality] if header.quality else []
+                headers.append(header)
                 images.append(image)
             if len(images) == len(self.names.patterns(modality)):
                 yield number, images
-        report.sizes[modality] = list(sizes)
-        if qualities:
+        report.sizes[modality] = list(dict.fromkeys(header.size for header in headers))
+        if qualities := [header.quality for header in headers if header.quality]:
             report.qualities[modality] = min(qualities)
 
     def _check_flow(self, report: VideoReport, folder: Folder, stored: FlowRange) -> None:
         bound, engine = USUAL_BOUND, ""
         if self.preparation:
             bound, engine = self.preparation.bound, self.preparation.flow
-        comparison: FlowComparison | None = None
-        if stored.is_suspect or self.deep:
-            comparison = compare(list(self._pairs(report.video, folder)), engine)
+        compared = stored.is_suspect or self.deep
+        comparison = compare(self._pairs(report.video, folder), engine) if compared else None
         for severity, kind, message in find_problems(stored, comparison, bound):
             self._add(report, severity, kind, message)
 
@@ -125,14 +120,14 @@ class ImageChecks:
     def check_sizes(self, reports: Sequence[VideoReport], modality: str) -> Iterator[Finding]:
         """Videos whose images differ in size from the rest, or within themselves."""
         uniform = {}
-        for video, found in ((report.video, report.sizes.get(modality, [])) for report in reports):
-            if len(found) > 1:
-                message = f"'{video}' has {modality} images of several sizes: {_sizes(found)}"
-                yield Finding(
-                    "warning", "sizes-mixed", video, message, self.fixes.extract_again(video)
-                )
-            elif found:
-                uniform[video] = found[0]
+        for report in reports:
+            video, sizes = report.video, report.sizes.get(modality, [])
+            if len(sizes) > 1:
+                message = f"'{video}' has {modality} images of several sizes: {_sizes(sizes)}"
+                fix = self.fixes.extract_again(video)
+                yield Finding("warning", "sizes-mixed", video, message, fix)
+            elif sizes:
+                uniform[video] = sizes[0]
         if not uniform:
             return
         most = Counter(uniform.values()).most_common()
@@ -157,11 +152,10 @@ class ImageChecks:
         """Videos whose lowest JPEG quality is below 80, or other than recorded."""
         # Frames of unrecorded size were there before the preparation, which added the flow.
         known = self.preparation and (modality == "flow" or self.preparation.width)
-        for video, quality in (
-            (report.video, report.qualities.get(modality)) for report in reports
-        ):
-            if quality is None:
+        for report in reports:
+            if modality not in report.qualities:
                 continue
+            video, quality = report.video, report.qualities[modality]
             message = f"'{video}' has {modality} JPEGs of quality {quality}"
             fix = self.fixes.extract_again(video)
             if quality < LOWEST_QUALITY:
@@ -179,10 +173,11 @@ class ImageChecks:
         report.findings.append(Finding(severity, kind, video, message, fix))
 
 
-def hash_frames(frames: Sequence[np.ndarray]) -> np.ndarray:
+def hash_frames(frames: Iterable[np.ndarray]) -> np.ndarray:
     """Grey frames -> perceptual hashes, uint64 (len,)."""
     engine = cv2.img_hash.PHash.create()
-    return np.concatenate([engine.compute(frame)[0] for frame in frames]).view(np.uint64)
+    hashes = [int.from_bytes(engine.compute(frame)[0].tobytes()) for frame in frames]
+    return np.array(hashes, np.uint64)
 
 
 def read_grey(root: Path, names: FrameNames, video: str, number: int) -> np.ndarray:
@@ -199,13 +194,13 @@ def read_strictly(path: Path) -> tuple[np.ndarray, bool]:
     Raises DataError if it cannot be read or breaks off early.
     """
     try:
-        return simplejpeg.decode_jpeg(path.read_bytes(), "GRAY")[..., 0], False
+        data = path.read_bytes()
+        return simplejpeg.decode_jpeg(data, "GRAY")[..., 0], False
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:  # also what decoders accept without a word
-        image = read_image(path, cv2.IMREAD_GRAYSCALE)
-        with open(path, "rb") as file:
-            return image, file.read(2) == b"\xff\xd8"
+        image = decode_image(data, cv2.IMREAD_GRAYSCALE, str(path))
+        return image, data.startswith(JPEG_START)
 
 
 def _sizes(sizes: Sequence[tuple[int, int]], most: int = 5) -> str:

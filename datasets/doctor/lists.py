@@ -11,12 +11,6 @@ from datasets.lists import SUBSET_NAMES, VideoRecord
 from datasets.specs import compare_with_published
 
 
-def check_lines(dataset: CheckedDataset) -> Iterator[Finding]:
-    """Lines that cannot be read, and lists without any video."""
-    for entry in dataset.lists:
-        yield from entry.bad
-
-
 def check_subsets(dataset: CheckedDataset) -> Iterator[Finding]:
     """A split needs a training and a test list, and both modalities the same videos."""
     there = {(entry.split, entry.modality, entry.subset): entry for entry in dataset.lists}
@@ -38,9 +32,10 @@ def check_subsets(dataset: CheckedDataset) -> Iterator[Finding]:
                 yield Finding("warning", "one-modality", record.folder, message, prepare)
 
 
-def check_published(dataset: CheckedDataset) -> Iterator[Finding]:
-    """Lists of a dataset whose published lists are known."""
+def check_content(dataset: CheckedDataset) -> Iterator[Finding]:
+    """Bad lines, lists without any video, and those that should be the published ones."""
     for entry in dataset.lists:
+        yield from entry.bad
         compared = compare_with_published(dataset.spec, entry.split, entry.subset, entry.records)
         if compared is not None:
             same, line = compared
@@ -98,6 +93,9 @@ def check_overlap(dataset: CheckedDataset) -> Iterator[Finding]:
             message = f"'{folder}' trains and tests in split {split}: {places}"
             fix = " && ".join(map(drop_line, train[folder]))
             yield Finding("error", "train-and-test", folder, message, fix)
+
+
+CHECKS = (check_subsets, check_content, check_labels, check_overlap)
 
 
 def check_groups(dataset: CheckedDataset, group: re.Pattern | None) -> Iterator[Finding]:

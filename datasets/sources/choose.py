@@ -7,7 +7,7 @@ from pathlib import Path
 from datasets.lists import DataError, VideoRecord
 from datasets.preparation import Preparation, read_preparation
 from datasets.sources.folders import FrameNames
-from datasets.sources.frames import FrameReader, check_inside, check_records
+from datasets.sources.frames import FrameReader, check_inside, check_record
 from datasets.sources.packed import SUFFIX, PackReader, check_packed, open_pack, pack_name
 from datasets.sources.reader import Reader
 from datasets.sources.videos import PREPARED, VideoReader, find_video
@@ -41,7 +41,7 @@ class Source:
         frames are read.
         """
         if self.kind == FOLDERS:
-            return check_records(records, self.root, self.names, self.modality)
+            return [check_record(r, self.root, self.names, self.modality) for r in records]
         if self.kind == PACKED:
             pack = open_pack(self.pack)
             return [check_packed(record, pack) for record in records]
@@ -94,9 +94,7 @@ class Split:
     Attributes:
         train, val: the records; `train` is empty where only the test's list was asked for.
         class_names: one for each label.
-        frames: folder of the frame folders, packs or videos.
-        names: file names of the images in frame folders.
-        source: which of these the images come from.
+        source: where the images come from.
         may_flip: whether a video's mirror image is one of the same class.
     """
 
@@ -106,8 +104,6 @@ class Split:
     train: list[VideoRecord]
     val: list[VideoRecord]
     class_names: list[str]
-    frames: Path
-    names: FrameNames
     source: Source
     may_flip: bool
 

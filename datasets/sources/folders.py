@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 MODALITIES = ("rgb", "flow")
@@ -36,8 +37,8 @@ class FrameNames:
         found = []
         for pattern in self.patterns(modality):
             candidates = (folder / (pattern.format(number) + s) for s in self.suffixes(modality))
-            found += [next(filter(Path.exists, candidates), None)]
-        return [path for path in found if path is not None]
+            found += islice(filter(Path.exists, candidates), 1)
+        return found
 
 
 USUAL_NAMES = FrameNames()

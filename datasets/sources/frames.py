@@ -1,24 +1,11 @@
 """Frame folders as a source: whether all listed images are there, and reading them."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from datasets.lists import DataError, VideoRecord
 from datasets.sources.folders import FrameNames, count_images
 from datasets.sources.reader import JpegReader, read_bytes
-
-
-def check_records(
-    records: Sequence[VideoRecord], root: Path, names: FrameNames, modality: str
-) -> list[VideoRecord]:
-    """The records, their counts known to be on disk: two checks a video, not one an image.
-
-    A flow list may count the video's frames, one more than there is flow: such a count is
-    lowered by one. Raises DataError for a missing folder, a count larger than the images on
-    disk, or flow with more x than y images or the reverse.
-    """
-    return [_check_record(record, root, names, modality) for record in records]
 
 
 def check_inside(record: VideoRecord, path: Path, root: Path) -> None:
@@ -30,14 +17,17 @@ def check_inside(record: VideoRecord, path: Path, root: Path) -> None:
         )
 
 
-def _check_record(record: VideoRecord, root: Path, names: FrameNames, modality: str) -> VideoRecord:
+def check_record(record: VideoRecord, root: Path, names: FrameNames, modality: str) -> VideoRecord:
+    """The record, its count known to be on disk: two checks a video, not one an image.
+
+    A flow list may count the video's frames, one more than there is flow: such a count is
+    lowered by one. Raises DataError for a missing folder, a count larger than the images on
+    disk, or flow with more x than y images or the reverse.
+    """
     folder = root / record.folder
     check_inside(record, folder, root)
     needed = len(names.patterns(modality))
-    counts = [record.count]
-    if modality == "flow" and record.count > 1:
-        counts.append(record.count - 1)
-    for count in counts:
+    for count in (record.count, record.count - 1) if modality == "flow" else (record.count,):
         last = len(names.find(folder, modality, count))
         after = len(names.find(folder, modality, count + 1))
         if last == needed and after in (0, needed):
@@ -61,13 +51,7 @@ def _disk_message(record: VideoRecord, folder: Path, names: FrameNames, modality
 
 
 class FrameReader(JpegReader):
-    """Reads frame folders.
-
-    Args:
-        root: folder that holds the videos' frame folders.
-        names: file names of the images.
-        modality, size, scaled: see `Reader` and `JpegReader`.
-    """
+    """Reads the frame folders in `root`; `modality`, `size`, `scaled`: see `JpegReader`."""
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import lmdb
 import numpy as np
@@ -59,8 +60,7 @@ class PackMetadata:
         return json.dumps(asdict(self), indent=2).encode()
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A video's line of the index: its time steps and the checksum of its entry."""
 
     count: int
@@ -175,12 +175,7 @@ os.register_at_fork(after_in_child=_close_inherited)
 
 
 class PackReader(JpegReader):
-    """Reads a pack.
-
-    Args:
-        path: the pack.
-        modality, size, scaled: see `Reader` and `JpegReader`.
-    """
+    """Reads the pack at `path`; `modality`, `size`, `scaled`: see `JpegReader`."""
 
     def __init__(self, path: Path, modality: str, size: tuple[int, int], scaled: bool = False):
         super().__init__(modality, size, scaled)

@@ -8,6 +8,7 @@ of the size. What it refuses (other formats, odd colours) goes to OpenCV.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 
@@ -49,22 +50,16 @@ class JpegDecoder:
         An image of `out`'s shape is written there, and `out` returned.
         Raises DataError, with the name, if the image is unreadable or breaks off early.
         """
-        if data[:2] != JPEG_START or data[-2:] != JPEG_END or b"Exif\0" in bytes(data[:64]):
-            return self._decode_carefully(bytes(data), name, out)
-        try:
-            height, width, *_ = simplejpeg.decode_jpeg_header(data, **self.scaling)
-            shape = (height, width, self.channels)
-            if out is None or out.shape != shape:
-                if self._memory.shape != shape:
-                    self._memory = np.empty(shape, np.uint8)
-                out = self._memory
-            return simplejpeg.decode_jpeg(data, self.colour, buffer=out, **self.scaling)
-        except ValueError:
-            return self._decode_carefully(bytes(data), name, out)
-
-    def _decode_carefully(self, data: bytes, name: str, out: np.ndarray | None) -> np.ndarray:
-        image = decode_image(data, self.flags, name)
-        image = image if image.ndim == 3 else image[..., None]
+        if data[:2] == JPEG_START and data[-2:] == JPEG_END and b"Exif\0" not in bytes(data[:64]):
+            with suppress(ValueError):
+                height, width, *_ = simplejpeg.decode_jpeg_header(data, **self.scaling)
+                shape = (height, width, self.channels)
+                if out is None or out.shape != shape:
+                    if self._memory.shape != shape:
+                        self._memory = np.empty(shape, np.uint8)
+                    out = self._memory
+                return simplejpeg.decode_jpeg(data, self.colour, buffer=out, **self.scaling)
+        image = np.atleast_3d(decode_image(bytes(data), self.flags, name))
         if out is None or out.shape != image.shape:
             return image
         np.copyto(out, image)

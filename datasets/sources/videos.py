@@ -50,10 +50,7 @@ class VideoReader(Reader):
                 raise DataError(f"no video {self.root / record.folder}.*")
             pictures = decode_numbers(path, numbers, record.count)
             for picture, slot in zip(pictures, slots, strict=False):
-                if self.prepared == self.size:
-                    cv2.resize(picture, self.size, dst=slot)
-                else:
-                    cv2.resize(cv2.resize(picture, self.prepared), self.size, dst=slot)
+                cv2.resize(cv2.resize(picture, self.prepared), self.size, dst=slot)
                 yield slot
         except DataError as error:
             raise DataError(f"{record.line}: '{record.folder}': {error}") from None
@@ -76,16 +73,13 @@ def decode_numbers(path: Path, numbers: list[int], count: int) -> Iterator[np.nd
     try:
         times, keys = frame_times(path)
         if len(times) == count and numbers[0] > 1:
-            try:
-                for image in _decode_seeking(path, numbers, times, keys):
-                    yield image
-                    done += 1
-                return
-            except _Untrusted:
-                pass
-        for image in _decode_in_order(path, numbers[done:]):
-            yield image
-            done += 1
+            for image in _decode_seeking(path, numbers, times, keys):
+                yield image
+                done += 1
+        if done < len(numbers):
+            for image in _decode_in_order(path, numbers[done:]):
+                yield image
+                done += 1
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or type(error).__name__
         last = numbers[done - 1] if done else numbers[0] - 1
@@ -112,10 +106,6 @@ def read_frames(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
         raise DataError(f"decoding failed after frame {done}: {reason}") from None
     if done == 0:
         raise DataError("the video has no frames")
-
-
-class _Untrusted(Exception):
-    """The time stamps of decoded frames are not those of the packets."""
 
 
 @lru_cache(maxsize=1 << 14)
@@ -157,7 +147,7 @@ def _decode_in_order(path: Path, numbers: list[int]) -> Iterator[np.ndarray]:
 def _decode_seeking(
     path: Path, numbers: list[int], times: np.ndarray, keys: np.ndarray
 ) -> Iterator[np.ndarray]:
-    """Decodes from the key frame before each gap; raises _Untrusted if a time stamp is not next."""
+    """Decodes from the key frame before each gap; stops where a time stamp is not the next one."""
     with av.open(str(path)) as container:
         stream = _video_stream(container)
         frames, place = iter(()), -2  # place: of the frame decoded last
@@ -171,12 +161,12 @@ def _decode_seeking(
             while place < target:
                 frame = next(frames, None)
                 if frame is None:
-                    raise _Untrusted
+                    return
                 if frame.pts is not None and frame.pts < skip_before:
                     continue  # shown before the key frame, and lacks what it refers to
                 place += 1
                 if frame.pts != times[place]:
-                    raise _Untrusted
+                    return
             yield _picture(frame)
 
 

@@ -159,8 +159,6 @@ def cached_split(cache: TokenCache, frames: Path = Path()) -> Split:
         train=cache.train.records,
         val=cache.val.records,
         class_names=metadata["class_names"],
-        frames=frames,
-        names=FrameNames(),
         source=Source(FOLDERS, modality, frames, FrameNames()),
         may_flip=metadata["views"]["mirror"] != NO_FLIP,
     )

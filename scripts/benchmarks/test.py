@@ -87,7 +87,7 @@ def _stream(args: argparse.Namespace, root: Path) -> Stream:
     record = VideoRecord("video", args.frames, 0, "list:1")
     source = choose_source(root, LAYOUT, spec.modality, record)
     names = [f"class {label}" for label in range(NUM_OUTPUTS)]
-    split = Split("benchmark", 1, spec.modality, [], [record], names, root, LAYOUT, source, True)
+    split = Split("benchmark", 1, spec.modality, [], [record], names, source, True)
     reader = source.reader(spec.input.resize)
 
     def choose(count: int, length: int) -> list[np.ndarray]:

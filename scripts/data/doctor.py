@@ -9,11 +9,9 @@ the frames. Exit code: 0 no errors, 1 errors, 2 could not check. docs/DATA.md ex
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -45,11 +43,8 @@ def diagnose(args: argparse.Namespace) -> tuple[list[Finding], int]:
     frames, settings = data_places(args)
     checked = open_checked(args.dataset, settings, frames, args.split)
 
-    def bar(reports: Iterable, number: int) -> Iterable:
-        return tqdm(reports, "videos", number, unit="video", dynamic_ncols=True, disable=None)
-
     try:
-        findings = examine(checked, args.deep, args.workers, bar, args.group)
+        findings = examine(checked, args.deep, args.workers, args.group)
     except BrokenProcessPool:
         raise DataError("a worker process died; out of memory? Try fewer --workers") from None
     return findings, len(checked.folders)

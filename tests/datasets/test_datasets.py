@@ -36,7 +36,7 @@ def split_of(toy, modality="rgb", name=None, parts=("train", "val")):
 
 def clips_of(toy, training, transform, segments=1, seed=0, max_bad=None) -> ClipDataset:
     split = split_of(toy)
-    reader = FrameReader(split.frames, split.names, "rgb", (85, 64))
+    reader = FrameReader(split.source.root, split.source.names, "rgb", (85, 64))
     return ClipDataset(split.train, reader, 16, transform, training, segments, seed, max_bad)
 
 
@@ -131,7 +131,7 @@ def test_living_workers_see_the_epoch_change(toy):
 
 def test_a_test_video_is_decoded_once(toy):
     split = split_of(toy)
-    reader = FrameReader(split.frames, split.names, "rgb", (85, 64))
+    reader = FrameReader(split.source.root, split.source.names, "rgb", (85, 64))
     data = VideoDataset(split.val, reader, 16, multi_clip)
     images, clips, error = data[0]
     assert error == ""

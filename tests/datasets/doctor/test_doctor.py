@@ -60,7 +60,7 @@ def prepare(root: Path, videos: dict[str, tuple], preparation: Preparation) -> P
 def diagnose(root: Path, deep: bool = True, **flags) -> dict[tuple[str, str], str]:
     """(kind, video) -> severity of all findings."""
     case = open_checked(NAME, root / "settings", root / "frames")
-    found = examine(case, deep, 2, lambda looks, number: looks, **flags)
+    found = examine(case, deep, 2, **flags)
     return {(finding.kind, finding.video): finding.severity for finding in found}
 
 

@@ -7,7 +7,7 @@ import pytest
 from datasets import create_dataset
 from datasets.lists import DataError, VideoRecord
 from datasets.sources.folders import FrameNames, count_images
-from datasets.sources.frames import FrameReader, check_records
+from datasets.sources.frames import FrameReader, check_record
 from datasets.sources.reader import JpegDecoder
 from tests.conftest import TinyDataset
 
@@ -60,7 +60,7 @@ def test_flow_is_found_with_and_without_extension(tmp_path, dataset, suffix):
         toy.write_lists(part, [("v", 5, 0)])
     split = create_dataset(dataset, 1, "flow", toy.settings, toy.frames)
     assert split.val[0].count == 4
-    out = reader(toy, "flow", split.names).read(split.val[0], np.array([1, 4]))
+    out = reader(toy, "flow", split.source.names).read(split.val[0], np.array([1, 4]))
     assert out.shape == (2, 64, 85, 2)
 
 
@@ -98,27 +98,27 @@ def test_trailing_bytes_are_no_truncation(toy):
 
 def test_counts_are_checked_against_the_disk(toy):
     names = FrameNames()
-    assert check_records([record(20)], toy.frames, names, "rgb") == [record(20)]
-    assert check_records([record(15)], toy.frames, names, "rgb") == [record(15)]
+    assert check_record(record(20), toy.frames, names, "rgb") == record(20)
+    assert check_record(record(15), toy.frames, names, "rgb") == record(15)
     with pytest.raises(DataError, match=r"list.txt:7.* 21 rgb images.* has 20"):
-        check_records([record(21)], toy.frames, names, "rgb")
+        check_record(record(21), toy.frames, names, "rgb")
     with pytest.raises(DataError, match="no frame folder"):
-        check_records([record(3, "absent")], toy.frames, names, "rgb")
+        check_record(record(3, "absent"), toy.frames, names, "rgb")
 
 
 def test_flow_one_image_short_of_the_frames_works(toy):
     names = FrameNames()
-    assert check_records([record(20)], toy.frames, names, "flow") == [record(19)]
-    assert check_records([record(19)], toy.frames, names, "flow") == [record(19)]
+    assert check_record(record(20), toy.frames, names, "flow") == record(19)
+    assert check_record(record(19), toy.frames, names, "flow") == record(19)
     with pytest.raises(DataError, match=r"should have 21 flow images.* has 19"):
-        check_records([record(21)], toy.frames, names, "flow")
+        check_record(record(21), toy.frames, names, "flow")
 
 
 @pytest.mark.parametrize("count", [20, 19])
 def test_different_counts_of_x_and_y_are_an_error(toy, count):
     (toy.frames / FOLDER / "flow_y_00019.jpg").unlink()
     with pytest.raises(DataError, match="19 x and 18 y flow images"):
-        check_records([record(count)], toy.frames, FrameNames(), "flow")
+        check_record(record(count), toy.frames, FrameNames(), "flow")
 
 
 def test_count_images(toy):
