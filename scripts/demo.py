@@ -6,7 +6,6 @@ Every step is one of the project's own commands, printed before it runs. Interru
 it resumes, and skips what is finished.
 """
 
-import argparse
 import json
 import shlex
 import subprocess
@@ -19,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tabulate import tabulate
 
 from engine.checkpoint import LAST
+from engine.cli import new_parser
 from engine.files import ROOT, run_folder
 from engine.flag_types import positive
 
@@ -32,9 +32,8 @@ def command(script: str, *args: object) -> None:
     """Runs one of the scripts, shown as it would be typed; stops the demo if it fails."""
     line = [script, *map(str, args)]
     print(f"\n$ python {shlex.join(line)}", flush=True)
-    finished = subprocess.run([sys.executable, *line], cwd=ROOT)
-    if finished.returncode != 0:
-        sys.exit(finished.returncode)
+    if code := subprocess.run([sys.executable, *line], cwd=ROOT).returncode:
+        sys.exit(code)
 
 
 def train(modality: str, epochs: int) -> None:
@@ -62,9 +61,7 @@ def print_results(seconds: float) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("--rgb-epochs", type=positive, default=30, help="(%(default)s)")
     parser.add_argument("--flow-epochs", type=positive, default=14, help="(%(default)s)")
     parser.add_argument("--at-least", type=float, help="fused top-1 (%%) below which it fails")

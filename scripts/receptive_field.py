@@ -7,7 +7,6 @@ that hold 90 % of the absolute gradient of its sum with respect to the clip (the
 field, arXiv 1701.04128). The clip is noise.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from tabulate import tabulate
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine import UsageError
-from engine.cli import run
+from engine.cli import new_parser, run
 from engine.files import resolve
 from engine.flag_types import seed_number
 from engine.weights.choose import AUTO, start_from_weights
@@ -34,8 +33,8 @@ def gradient_by_frame(model: VideoNet, clip: torch.Tensor) -> np.ndarray:
     if isinstance(tokens, dict):
         raise UsageError(f"{model.spec.name} has tokens of two kinds; choose one of one pathway")
     shares = []
-    for place in range(tokens.shape[1]):
-        (gradient,) = torch.autograd.grad(tokens[0, place].sum(), clip, retain_graph=True)
+    for token in tokens[0]:
+        (gradient,) = torch.autograd.grad(token.sum(), clip, retain_graph=True)
         by_frame = gradient.abs().sum(dim=(0, 1, 3, 4)).numpy()
         shares.append(by_frame / by_frame.sum())
     return np.stack(shares)
@@ -53,9 +52,7 @@ def span(shares: np.ndarray, share: float) -> tuple[int, int]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("--arch", "-a", required=True)
     add("--weights", default=AUTO, metavar="auto|none|NAME|FILE", help="as in training (auto)")
@@ -66,12 +63,9 @@ def main(argv: list[str] | None = None) -> int:
     print(start_from_weights(model, args.weights, resolve(None, "weights")))
     shares = gradient_by_frame(model, torch.randn(1, *model.spec.clip_shape))
     print(f"{args.arch}: {len(shares)} tokens of {shares.shape[1]} frames, counted from 0")
-    rows = []
-    for place, own in enumerate(shares):
-        seen = np.flatnonzero(own)
-        first, last = span(own, SHARE)
-        rows.append([place, f"{seen[0]} to {seen[-1]}", f"{first} to {last}"])
-    print(tabulate(rows, ["token", "sees frames", "90 % within"]))
+    rows = [(np.flatnonzero(own)[[0, -1]], span(own, SHARE)) for own in shares]
+    rows = [["{} to {}".format(*seen), "{} to {}".format(*most)] for seen, most in rows]
+    print(tabulate(rows, ["token", "sees frames", "90 % within"], showindex=True))
     return 0
 
 

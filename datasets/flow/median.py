@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 Comparator = tuple[int, int, bool, bool]  # two places; whether the smaller, the larger is wanted
 
@@ -18,7 +19,7 @@ Comparator = tuple[int, int, bool, bool]  # two places; whether the smaller, the
 ROW_RANKS = ((3, 4), (2, 3, 4), (1, 2, 3), (0, 1, 2), (0, 1))
 
 
-def median_5x5(images: torch.Tensor) -> torch.Tensor:
+def median_5x5(images: Tensor) -> Tensor:
     """The median of each pixel's 5x5 window, (N, C, H, W) float; beyond the border it repeats."""
     height, width = images.shape[2:]
     padded = F.pad(images, (2, 2, 2, 2), mode="replicate")
@@ -29,13 +30,13 @@ def median_5x5(images: torch.Tensor) -> torch.Tensor:
     return select(middle, (6,))[0]
 
 
-def median_5x5_opencv(images: torch.Tensor) -> torch.Tensor:
+def median_5x5_opencv(images: Tensor) -> Tensor:
     """The same from OpenCV, 15 times as fast on a CPU, and on nothing else."""
     planes = [cv2.medianBlur(plane, 5) for plane in images.flatten(0, 1).numpy()]
     return torch.from_numpy(np.stack(planes)).view_as(images)
 
 
-def select(values: list[torch.Tensor], ranks: tuple[int, ...]) -> list[torch.Tensor]:
+def select(values: list[Tensor], ranks: tuple[int, ...]) -> list[Tensor]:
     """The values of the given ranks (0 the smallest), element by element."""
     values = list(values)
     for low, high, smaller, larger in network(len(values), ranks):

@@ -6,6 +6,7 @@ from urllib.error import URLError
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torchvision.models import optical_flow
 from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weights
 
@@ -55,7 +56,7 @@ class RAFT:
             flows.append(flow.float().cpu().numpy())
         return np.concatenate(flows)
 
-    def _input(self, frames: np.ndarray) -> torch.Tensor:
+    def _input(self, frames: np.ndarray) -> Tensor:
         """RGB in -1..1, (N, 3, H, W), its last row and column repeated up to a size RAFT takes."""
         rgb = torch.from_numpy(np.ascontiguousarray(frames[..., ::-1])).to(self.device)
         height, width = frames.shape[1:3]
@@ -64,7 +65,7 @@ class RAFT:
         return F.pad(images, (0, right, 0, below), mode="replicate")
 
 
-def read_raft_weights(path: Path, url: str) -> dict[str, torch.Tensor]:
+def read_raft_weights(path: Path, url: str) -> dict[str, Tensor]:
     """The weights in `path`, or else from torch's cache or the network."""
     try:
         if path.exists():

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from datasets.flow.median import median_5x5, median_5x5_opencv
 
@@ -70,7 +71,7 @@ class TVL1:
 
     def __init__(
         self,
-        device: torch.device | str = "cpu",
+        device: str = "cpu",
         parameters: TVL1Parameters | None = None,
         compiled: bool | None = None,
     ):
@@ -81,50 +82,37 @@ class TVL1:
         self.chunk_pixels, self.check_every = (1, 1) if on_cpu else (GPU_CHUNK, 10)
         self._iterate = iterate
         self._median = median_5x5_opencv if on_cpu else median_5x5
-        if compiled if compiled is not None else self.device.type == "cuda":
-            self._iterate = _Compiled(iterate)
-            self._median = _Compiled(median_5x5)
+        if self.device.type == "cuda" if compiled is None else compiled:
+            self._iterate, self._median = _Compiled(iterate), _Compiled(median_5x5)
 
     @torch.inference_mode()
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Grey uint8 (N, H, W) twice -> displacement in pixels, float32 (N, 2, H, W)."""
         size = max(1, self.chunk_pixels // (first.shape[1] * first.shape[2]))
-        flows = [
-            self._chunk(first[start : start + size], second[start : start + size])
-            for start in range(0, len(first), size)
-        ]
-        return np.concatenate(flows)
+        frames = [torch.from_numpy(f)[:, None].split(size) for f in (first, second)]
+        return np.concatenate([self._chunk(*pair) for pair in zip(*frames, strict=True)])
 
-    def _chunk(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        step = self.parameters.scale_step
-        i0, i1 = (
-            pyramid(torch.from_numpy(frames).to(self.device)[:, None].float(), self.parameters)
-            for frames in (first, second)
-        )
+    def _chunk(self, *frames: Tensor) -> np.ndarray:
+        i0, i1 = (pyramid(f.to(self.device).float(), self.parameters) for f in frames)
         flow = torch.zeros_like(i0[-1]).repeat(1, 2, 1, 1)
-        for level in reversed(range(len(i0))):
-            if level < len(i0) - 1:
-                flow = F.interpolate(flow, i0[level].shape[2:], mode="bilinear") / step
-            flow = self._level(i0[level], i1[level], flow)
+        for level in zip(reversed(i0), reversed(i1), strict=True):
+            flow = F.interpolate(flow, level[0].shape[2:], mode="bilinear")
+            flow /= self.parameters.scale_step
+            self._level(*level, flow)
         return flow.cpu().numpy()
 
-    def _level(self, i0: torch.Tensor, i1: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-        """The flow (N, 2, H, W) at one level of the pyramid, from the coarser level's, in place."""
+    def _level(self, i0: Tensor, i1: Tensor, u: Tensor) -> None:
+        """Improves, in place, the flow (N, 2, H, W) that a coarser level of the pyramid gave."""
         source = torch.cat([i1, centered_gradient(i1)], 1)
         p = u.new_zeros(len(u), 2, 2, *u.shape[2:])  # N, axis of the derivative, x or y, H, W
         for _ in range(self.parameters.warps):
-            height, width = u.shape[2:]
-            x = u[:, 0] + torch.arange(width, device=u.device)
-            y = u[:, 1] + torch.arange(height, device=u.device)[:, None]
-            warped = sample(source, x, y, "bicubic", "zeros")
-            i1w, g = warped[:, :1], warped[:, 1:]
+            x = u[:, 0] + torch.arange(u.shape[3], device=u.device)
+            y = u[:, 1] + torch.arange(u.shape[2], device=u.device)[:, None]
+            i1w, g = sample(source, x, y, "bicubic", "zeros").split([1, 2], dim=1)
             rho_c = i1w - i0 - (g * u).sum(1, keepdim=True)
             self._solve(u, p, rho_c, g)
-        return u
 
-    def _solve(
-        self, u: torch.Tensor, p: torch.Tensor, rho_c: torch.Tensor, g: torch.Tensor
-    ) -> None:
+    def _solve(self, u: Tensor, p: Tensor, rho_c: Tensor, g: Tensor) -> None:
         """Iterates, in place, until each pair has converged by itself."""
         scale = -1 / g.square().sum(1, keepdim=True).clamp(min=TINY)
         line = torch.cat([rho_c, g], 1) * scale  # -rho(u) / |g|^2 = line0 + line1 u1 + line2 u2
@@ -137,17 +125,12 @@ class TVL1:
             if len(going) == 0:
                 break
 
-    def _inner(
-        self, u: torch.Tensor, p: torch.Tensor, line: torch.Tensor, g: torch.Tensor
-    ) -> torch.Tensor:
+    def _inner(self, u: Tensor, p: Tensor, line: Tensor, g: Tensor) -> Tensor:
         """The iterations between two median filterings; returns 1 for pairs not yet converged."""
-        numbers = self.parameters
-        limit = numbers.epsilon**2 * u[0, 0].numel()
+        limit = self.parameters.epsilon**2 * u[0, 0].numel()
         active = u.new_ones(len(u), 1, 1, 1)  # a pair that has converged is left as it is
-        for number in range(1, numbers.inner + 1):
-            change = self._iterate(
-                u, p, line, g, active, numbers.tau, numbers.lambda_, numbers.theta
-            )
+        for number in range(1, self.parameters.inner + 1):
+            change = self._iterate(u, p, line, g, active, self.parameters)
             active = active * (change > limit)
             self.pixel_iterations += u[:, 0].numel()
             if number % self.check_every == 0 and not active.any():
@@ -156,23 +139,17 @@ class TVL1:
 
 
 def iterate(
-    u: torch.Tensor,
-    p: torch.Tensor,
-    line: torch.Tensor,
-    g: torch.Tensor,
-    active: torch.Tensor,
-    tau: float,
-    lambda_: float,
-    theta: float,
-) -> torch.Tensor:
+    u: Tensor, p: Tensor, line: Tensor, g: Tensor, active: Tensor, parameters: TVL1Parameters
+) -> Tensor:
     """One iteration in place on u (N, 2, H, W) and p (N, 2, 2, H, W), where `active` is 1, not 0.
 
     Returns the sum of squared changes of u, (N, 1, 1, 1). Few passes over memory, since those
     are what it costs: fused multiply-adds, and one array for all the slopes.
     """
+    theta, limit = parameters.theta, parameters.lambda_ * parameters.theta
     px, py = p[:, 0], p[:, 1]
     step = torch.addcmul(line[:, :1], line[:, 1:2], u[:, :1]).addcmul_(line[:, 2:], u[:, 1:])
-    change = step.clamp_(-lambda_ * theta, lambda_ * theta) * g  # v - u
+    change = step.clamp_(-limit, limit) * g  # v - u
     change.add_(px, alpha=theta).add_(py, alpha=theta)  # theta div p: backward differences
     change[..., 1:].sub_(px[..., :-1], alpha=theta)
     change[..., 1:, :].sub_(py[..., :-1, :], alpha=theta)
@@ -180,14 +157,14 @@ def iterate(
     slope = torch.zeros_like(p)  # grad u: forward differences, 0 beyond the border
     slope[:, 0, ..., :-1] = u[..., 1:] - u[..., :-1]
     slope[:, 1, ..., :-1, :] = u[..., 1:, :] - u[..., :-1, :]
-    rate = active * (tau / theta)
+    rate = active * (parameters.tau / theta)
     norm = slope[:, 0].square().addcmul_(slope[:, 1], slope[:, 1]).sqrt_()
     norm.mul_(rate).add_(1)
     p.addcmul_(slope, rate[:, None]).div_(norm[:, None])
     return change.square_().sum((1, 2, 3), keepdim=True)
 
 
-def pyramid(images: torch.Tensor, parameters: TVL1Parameters) -> list[torch.Tensor]:
+def pyramid(images: Tensor, parameters: TVL1Parameters) -> list[Tensor]:
     """The images (N, 1, H, W) and smaller ones, each sampled bilinearly from the one before.
 
     The grid keeps the exact step where the size is rounded, as OpenCV's resize does.
@@ -204,16 +181,14 @@ def pyramid(images: torch.Tensor, parameters: TVL1Parameters) -> list[torch.Tens
     return levels
 
 
-def sample(
-    images: torch.Tensor, x: torch.Tensor, y: torch.Tensor, mode: str, outside: str
-) -> torch.Tensor:
+def sample(images: Tensor, x: Tensor, y: Tensor, mode: str, outside: str) -> Tensor:
     """images (N, C, H, W) at positions x, y (N, h, w) in pixels -> (N, C, h, w)."""
     height, width = images.shape[2:]
     grid = torch.stack([x * (2 / (width - 1)) - 1, y * (2 / (height - 1)) - 1], -1)
     return F.grid_sample(images, grid, mode=mode, padding_mode=outside, align_corners=True)
 
 
-def centered_gradient(images: torch.Tensor) -> torch.Tensor:
+def centered_gradient(images: Tensor) -> Tensor:
     """(N, 1, H, W) -> (N, 2, H, W): half the difference of the neighbours; borders repeat."""
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
     along_x = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]

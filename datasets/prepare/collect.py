@@ -20,11 +20,14 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Video:
-    """A video to prepare: its path below the root, its class, and the subset a csv gives it."""
+    """A video to prepare: its path below the root, its class, and its subset, if it has one."""
 
     path: str
     class_name: str
     subset: str | None = None
+
+    def __str__(self) -> str:
+        return self.path
 
     @property
     def folder(self) -> str:
@@ -155,11 +158,11 @@ def merge_class_names(path: Path, videos: list[Video]) -> list[str]:
     return earlier
 
 
-def missing_classes(videos: list[Video], subsets: dict[str, str | None]) -> list[str]:
+def missing_classes(videos: list[Video]) -> list[str]:
     """A line for each subset that lacks classes, most often by a mistake in the split."""
     lines = []
     for subset in SUBSET_NAMES:
-        there = {video.class_name for video in videos if subsets[video.path] == subset}
+        there = {video.class_name for video in videos if video.subset == subset}
         missing = sorted({video.class_name for video in videos} - there)
         if missing:
             lines.append(f"no video for {subset} of the classes {', '.join(missing)}")

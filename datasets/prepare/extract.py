@@ -2,13 +2,15 @@
 
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from datasets.flow.engines import FlowEngine, create_flow, encode_flow
+from datasets.flow.engines import create_flow, encode_flow
 from datasets.lists import DataError
 from datasets.preparation import UNFINISHED, Preparation
 from datasets.sources.folders import USUAL_NAMES, FrameNames, count_images
@@ -30,29 +32,19 @@ def extract(
     computed. The folder is filled under a hidden name first, so that a half-written one is never
     taken for whole.
     """
-    target, work = root / folder, root / UNFINISHED / folder
-
-    def saved() -> Iterator[np.ndarray]:
-        for number, picture in enumerate(pictures, 1):
-            save_jpeg(work / f"{USUAL_NAMES.rgb.format(number)}.jpg", picture, preparation.quality)
-            yield picture
-
-    try:
+    target = root / folder
+    with _work_folder(root, folder) as work:
         # frames and flow
-        _make_empty(work)
+        saved = _save_each(pictures, work, preparation.quality)
         if preparation.has_flow:
-            count = write_flow(saved(), work, preparation, device)
+            count = write_flow(saved, work, preparation, device)
         else:
-            count = sum(1 for _ in saved())
-        if count == 0:
-            raise DataError("the video has 0 frames; at least 1 are needed")
+            count = sum(1 for _ in saved)
         # the whole folder, under its name
         if target.exists():
             shutil.rmtree(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         work.rename(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return count
 
 
@@ -68,27 +60,33 @@ def add_flow(
     The flow images are moved there when all are written. A move that is interrupted leaves fewer
     than n - 1 of x or of y, so that the folder is not finished.
     """
-    target, work = root / folder, root / UNFINISHED / folder
-    try:
-        _make_empty(work)
+    target = root / folder
+    with _work_folder(root, folder) as work:
         count = write_flow(_stored_pictures(target, names), work, preparation, device)
-        for stale in (path for p in names.patterns("flow") for path in _numbered(target, p)):
-            stale.unlink()
+        for pattern in names.patterns("flow"):
+            for stale in list(target.glob(pattern.split("{")[0] + "*")):
+                stale.unlink()
         for path in sorted(work.iterdir()):
             path.replace(target / path.name)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return count
 
 
-def _make_empty(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+@contextmanager
+def _work_folder(root: Path, folder: str) -> Iterator[Path]:
+    """An empty hidden folder to write a video's images in; removed at the end."""
+    work = root / UNFINISHED / folder
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
-def _numbered(folder: Path, pattern: str) -> Iterator[Path]:
-    prefix = pattern.split("{")[0]
-    return (p for p in list(folder.iterdir()) if p.name.startswith(prefix))
+def _save_each(pictures: Iterable[np.ndarray], folder: Path, quality: int) -> Iterator[np.ndarray]:
+    for number, picture in enumerate(pictures, 1):
+        save_jpeg(folder / f"{USUAL_NAMES.rgb.format(number)}.jpg", picture, quality)
+        yield picture
 
 
 def _stored_pictures(folder: Path, names: FrameNames) -> Iterator[np.ndarray]:
@@ -113,30 +111,18 @@ def write_flow(
 ) -> int:
     """Writes the flow between n pictures as n - 1 pairs of images, and returns n."""
     engine = cached_engine(preparation.flow, device)
-    count, waiting = 0, []
-    for count, picture in enumerate(pictures, 1):
-        waiting.append(picture)
-        if len(waiting) > FLOW_PAIRS:
-            _write_flow_images(engine, waiting, count - FLOW_PAIRS, folder, preparation)
-            waiting = waiting[-1:]
+    pictures = iter(pictures)
+    last = list(islice(pictures, 1))  # the picture that the next pair begins with
+    count = len(last)
+    while more := list(islice(pictures, FLOW_PAIRS)):
+        images = encode_flow(engine(np.stack(last + more)), preparation.bound)
+        for number, planes in enumerate(images, count):
+            for pattern, plane in zip(USUAL_NAMES.patterns("flow"), planes, strict=True):
+                save_jpeg(folder / f"{pattern.format(number)}.jpg", plane, preparation.quality)
+        last, count = more[-1:], count + len(more)
     if count < 2:
         raise DataError(f"the video has {count} frames; at least 2 are needed")
-    _write_flow_images(engine, waiting, count - len(waiting) + 1, folder, preparation)
     return count
-
-
-def _write_flow_images(
-    engine: FlowEngine,
-    pictures: list[np.ndarray],
-    number: int,
-    folder: Path,
-    preparation: Preparation,
-) -> None:
-    """The images of the flow between neighbouring pictures, the first of which has `number`."""
-    images = encode_flow(engine(np.stack(pictures)), preparation.bound)
-    for offset, planes in enumerate(images):
-        for pattern, plane in zip((USUAL_NAMES.flow_x, USUAL_NAMES.flow_y), planes, strict=True):
-            save_jpeg(folder / f"{pattern.format(number + offset)}.jpg", plane, preparation.quality)
 
 
 def save_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
@@ -145,8 +131,3 @@ def save_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
     if not done:
         raise DataError(f"cannot encode {path.name}, an image of shape {image.shape}")
     path.write_bytes(data.tobytes())
-
-
-def clean_up(root: Path) -> None:
-    """Removes what interrupted runs left half-written."""
-    shutil.rmtree(root / UNFINISHED, ignore_errors=True)

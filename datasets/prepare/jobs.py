@@ -1,37 +1,30 @@
 """Many videos -> frame folders and flow, in a process pool, and their lists."""
 
 import multiprocessing
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 from tqdm import tqdm
 
 from datasets.files import write_lines
 from datasets.flow.engines import flow_spec
-from datasets.lists import DataError, read_list
-from datasets.preparation import Preparation, is_finished, start_adding_flow, start_preparation
+from datasets.lists import SUBSET_NAMES, DataError, read_list
+from datasets.preparation import UNFINISHED, Preparation, is_finished, read_preparation
 from datasets.prepare.collect import Shard, Video
-from datasets.prepare.extract import add_flow, clean_up, extract
-from datasets.sources.folders import USUAL_NAMES, FrameNames, count_images, find_frame_folders
+from datasets.prepare.extract import add_flow, extract
+from datasets.sources.folders import MODALITIES, USUAL_NAMES, FrameNames, count_images
 from datasets.sources.videos import read_frames
 
 
-@dataclass(frozen=True)
-class PreparationResult:
-    """What became of a dataset's videos or frame folders.
+class Outcome(NamedTuple):
+    """How many there are, how many of a shard's or of all were done, and name -> why not."""
 
-    Attributes:
-        preparation: the record of how they were made.
-        total: how many there are.
-        done: how many of a shard's, or of all, were done.
-        failures: name -> reason of those that failed.
-    """
-
-    preparation: Preparation
     total: int
     done: int
     failures: dict[str, str]
@@ -39,78 +32,57 @@ class PreparationResult:
 
 @dataclass(frozen=True)
 class Workers:
-    """Who does the work: processes, the device that computes flow, one of several machines."""
+    """Makes the frame folders of a dataset that are not finished.
 
-    processes: int = 1
-    device: str = "cpu"
-    shard: Shard | None = None
-
-
-def prepare_videos(
-    root: Path, videos: list[Video], frames: Path, preparation: Preparation, workers: Workers
-) -> PreparationResult:
-    """Extracts all videos below `root`, or a shard's, to the folder `frames`."""
-    start_preparation(frames, preparation)
-    jobs = {
-        v.path: partial(_extract, root / v.path, frames, v.folder, preparation, workers.device)
-        for v in sorted(videos, key=lambda video: video.path)
-    }
-    return _run(jobs, frames, preparation, workers)
-
-
-def add_flow_to_frames(
-    frames: Path, names: FrameNames, flow: str, bound: float, quality: int, workers: Workers
-) -> PreparationResult:
-    """Adds flow to all frame folders below `frames`, or to a shard's.
-
-    Raises DataError if there are none, or they have flow that was made in another way.
+    Attributes:
+        frames: folder of the frame folders.
+        preparation: how they are made.
+        names: file names of the images.
+        processes: that work at once.
+        device: where they compute flow.
+        shard: which of several machines this is.
     """
-    folders = find_frame_folders(frames, names, ("rgb",))
-    if not folders:
-        raise DataError(f"no frame folders in {frames}; give --frames, or VIDEOS to extract")
-    preparation = start_adding_flow(frames, folders, names, flow, bound, quality)
-    jobs = {f: partial(_add, frames, f, preparation, names, workers.device) for f in folders}
-    return _run(jobs, frames, preparation, workers)
+
+    frames: Path
+    preparation: Preparation
+    names: FrameNames
+    processes: int
+    device: str
+    shard: Shard | None
+
+    def extract(self, root: Path, video: Video) -> None:
+        """Frames and flow of a video below `root`."""
+        if not is_finished(self.frames / video.folder, self.preparation, self.names):
+            pictures = read_frames(
+                root / video.path, (self.preparation.width, self.preparation.height)
+            )
+            extract(pictures, self.frames, video.folder, self.preparation, self.device)
+
+    def add_flow(self, folder: str) -> None:
+        if not is_finished(self.frames / folder, self.preparation, self.names):
+            add_flow(self.frames, folder, self.preparation, self.names, self.device)
+
+    def run(self, make: Callable[[Video | str], None], items: Sequence[Video | str]) -> Outcome:
+        """Makes the items, or a shard's, in a process pool; one that raises DataError has failed.
+
+        Engines that use PyTorch get fresh processes, because a forked one cannot use the GPU.
+        """
+        mine = self.shard.of(items) if self.shard else items
+        fresh = self.preparation.has_flow and flow_spec(self.preparation.flow).uses_device
+        context = multiprocessing.get_context("spawn" if fresh else None)
+        with ProcessPoolExecutor(self.processes, context, _one_thread, (fresh,)) as pool:
+            reasons = pool.map(partial(_failure, make), mine)
+            bar = tqdm(reasons, "videos", len(mine), unit="video", dynamic_ncols=True, disable=None)
+            failures = {str(item): why for item, why in zip(mine, bar, strict=True) if why}
+        if self.shard is None:
+            shutil.rmtree(self.frames / UNFINISHED, ignore_errors=True)  # of interrupted runs
+        return Outcome(len(items), len(mine) - len(failures), failures)
 
 
-def _extract(
-    source: Path, frames: Path, folder: str, preparation: Preparation, device: str
-) -> None:
-    if not is_finished(frames / folder, preparation):
-        pictures = read_frames(source, (preparation.width, preparation.height))
-        extract(pictures, frames, folder, preparation, device)
-
-
-def _add(
-    frames: Path, folder: str, preparation: Preparation, names: FrameNames, device: str
-) -> None:
-    if not is_finished(frames / folder, preparation, names):
-        add_flow(frames, folder, preparation, names, device)
-
-
-def _run(
-    jobs: dict[str, Callable[[], None]], frames: Path, preparation: Preparation, workers: Workers
-) -> PreparationResult:
-    """Calls the jobs in a process pool; one that raises DataError has failed.
-
-    Engines that use PyTorch get fresh processes, because a forked one cannot use the GPU.
-    """
-    mine = workers.shard.of(list(jobs)) if workers.shard else list(jobs)
-    fresh = preparation.has_flow and flow_spec(preparation.flow).uses_device
-    context = multiprocessing.get_context("spawn" if fresh else None)
-    with ProcessPoolExecutor(workers.processes, context, _one_thread, (fresh,)) as pool:
-        results = pool.map(_failure, [jobs[name] for name in mine])
-        bar = tqdm(results, "videos", len(mine), unit="video", dynamic_ncols=True, disable=None)
-        failures = {name: reason for name, reason in zip(mine, bar, strict=True) if reason}
-    if workers.shard is None:
-        clean_up(frames)
-    return PreparationResult(preparation, len(jobs), len(mine) - len(failures), failures)
-
-
-def _failure(job: Callable[[], None]) -> str:
-    """Why a job failed, "" if it did not."""
+def _failure(make: Callable[[Video | str], None], item: Video | str) -> str:
+    """Why it cannot be made, "" if it was."""
     try:
-        job()
+        make(item)
     except DataError as error:
         return str(error)
     return ""
@@ -131,27 +103,15 @@ def write_list(path: Path, rows: Sequence[tuple[str, int, int]]) -> None:
 
 
 def write_lists(
-    settings: Path,
-    split: int,
-    videos: list[Video],
-    subsets: dict[str, str | None],
-    class_names: Sequence[str],
-    frames: Path,
-    preparation: Preparation,
+    settings: Path, split: int, videos: list[Video], class_names: Sequence[str], frames: Path
 ) -> None:
     """Writes the lists of one split, counts taken from disk, and classes.txt."""
-    modalities = ("rgb", "flow") if preparation.has_flow else ("rgb",)
-    for modality in modalities:
-        for subset in ("train", "val"):
-            rows = [
-                (
-                    video.folder,
-                    count_images(frames / video.folder, USUAL_NAMES, modality)[0],
-                    class_names.index(video.class_name),
-                )
-                for video in videos
-                if subsets[video.path] == subset
-            ]
+    for modality in MODALITIES if read_preparation(frames).has_flow else ("rgb",):
+        for subset in SUBSET_NAMES:
+            rows = []
+            for video in (video for video in videos if video.subset == subset):
+                count = count_images(frames / video.folder, USUAL_NAMES, modality)[0]
+                rows.append((video.folder, count, class_names.index(video.class_name)))
             if not rows:
                 raise DataError(f"no usable video is left for the {subset} list")
             write_list(settings / f"{subset}_{modality}_split{split}.txt", rows)

@@ -15,6 +15,7 @@ import cv2
 import lmdb
 import numpy as np
 
+from datasets.files import written_whole
 from datasets.lists import DataError, VideoRecord
 from datasets.preparation import UNFINISHED, read_preparation
 from datasets.sources import packed
@@ -30,8 +31,7 @@ class Packing:
     """What to pack.
 
     Attributes:
-        root: folder of the frame folders.
-        names: file names of the images.
+        root, names: the frame folders, and the file names of their images.
         modality: "rgb" or "flow".
         size: (width, height) to resize to, or None: as they are.
         quality: of the JPEG images that have to be resized, 1..100.
@@ -112,23 +112,16 @@ class PackWriter:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise DataError(f"another process is writing {self.work}") from None
+        # a finished pack of the same settings is the beginning of one with more videos
         if packing.path.exists() and not self.work.exists():
-            self._begin_with_finished()
+            if packed.open_pack(packing.path).metadata.begun() != self.metadata:
+                raise DataError(f"{packing.path} was packed otherwise; remove it to pack again")
+            with open(packing.path, "rb") as finished, written_whole(self.work) as file:
+                shutil.copyfileobj(finished, file)
         # The lock above is the only one needed: LMDB's own would leave a file behind. Without
         # `metasync` a power failure may undo the last video, and only that.
         flags = {"subdir": False, "max_dbs": 0, "lock": False, "metasync": False}
         self.environment = lmdb.open(str(self.work), map_size=ADDRESS_SPACE, **flags)
-        self._check_or_begin()
-
-    def _begin_with_finished(self) -> None:
-        """A finished pack of the same settings is the beginning of one with more videos."""
-        if packed.open_pack(self.packing.path).metadata.begun() != self.metadata:
-            raise DataError(f"{self.packing.path} was packed otherwise; remove it to pack again")
-        copy = self.work.with_name(self.work.name + ".copy")
-        shutil.copyfile(self.packing.path, copy)
-        copy.replace(self.work)
-
-    def _check_or_begin(self) -> None:
         with self.environment.begin(write=True) as transaction:
             content = transaction.get(packed.METADATA_KEY)
             if content is None:
@@ -208,11 +201,11 @@ def pack(
     try:
         with closing(PackWriter(packing)) as writer:
             left = [folder for folder in folders if not writer.has(folder)]
-            for folder, images in _loaded(packing, progress(left), workers):
-                if isinstance(images, DataError):
-                    failures[folder] = str(images)
-                else:
-                    writer.put(folder, images)
+            for folder, images in _load_ahead(packing, progress(left), workers):
+                try:
+                    writer.put(folder, images.result())
+                except DataError as error:
+                    failures[folder] = str(error)
             if failures and not leave_out:
                 return None, failures
             return writer.finish([f for f in folders if f not in failures]), failures
@@ -233,21 +226,14 @@ def _finished(packing: Packing, folders: list[str]) -> packed.PackMetadata | Non
     return there.metadata if all(counts) else None
 
 
-def _loaded(
+def _load_ahead(
     packing: Packing, folders: Iterable[str], workers: int
-) -> Iterator[tuple[str, list[bytes] | DataError]]:
+) -> Iterator[tuple[str, Future]]:
     """The videos in order, loaded by threads a few ahead (decoders let go of Python's lock)."""
-
-    def load(folder: str) -> tuple[str, list[bytes] | DataError]:
-        try:
-            return folder, load_video(packing, folder)
-        except DataError as error:
-            return folder, error
-
-    waiting: deque[Future] = deque()
+    waiting = deque()
     with ThreadPoolExecutor(workers) as pool:
         for folder in folders:
-            waiting.append(pool.submit(load, folder))
+            waiting.append((folder, pool.submit(load_video, packing, folder)))
             if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        yield from (future.result() for future in waiting)
+                yield waiting.popleft()
+        yield from waiting

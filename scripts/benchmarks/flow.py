@@ -18,6 +18,7 @@ import os
 import platform
 import re
 import time
+import timeit
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,13 +73,12 @@ def main(args: argparse.Namespace) -> int:
     kinds = [(kind, motion) for kind, motions in MOTIONS.items() for motion in motions]
     pairs = [(kind, make_pair(t, **motion)) for t in textures.values() for kind, motion in kinds]
     rows = [
-        [f"`{engine.name}`", *measure_engine(engine, pairs, args.pairs, args.repeats)]
+        {"engine": f"`{engine.name}`"} | measure_engine(engine, pairs, args)
         for engine in tqdm(engines, "engines", dynamic_ncols=True, disable=None)
     ]
-    columns = ["engine", *MOTIONS, "all", "pairs/s", "CPU s a pair"]
     text = f"Mean end-point error in pixels over the textures {', '.join(textures)}; pairs/s of "
     text += f"340x256 on {describe_machine(device, args.threads)}.\n\n"
-    text += tabulate(rows, columns, "pipe", floatfmt=[".3f"] * 6 + [".3g"] * 2)
+    text += tabulate(rows, "keys", "pipe", floatfmt=[".3f"] * 6 + [".3g"] * 2)
     print(text)
     if args.update:
         update_table(args.update, text)
@@ -129,30 +129,29 @@ def _sample(texture: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def measure_engine(
-    engine: FlowEngine, pairs: list[tuple[str, Pair]], at_least: int, repeats: int
-) -> list[float]:
-    """Mean error in pixels of each kind of motion and of all, pairs/s, CPU seconds a pair.
+    engine: FlowEngine, pairs: list[tuple[str, Pair]], args: argparse.Namespace
+) -> dict[str, float]:
+    """A row of the table: mean errors of each kind of motion and of all, and the speed.
 
     The first run of all pairs gives the errors and is not timed: it compiles and takes memory.
     """
-    timed = [pair for _, pair in pairs] * -(-at_least // len(pairs))
+    # errors
+    timed = [pair for _, pair in pairs] * -(-args.pairs // len(pairs))
     stacks = np.stack([pair.first for pair in timed]), np.stack([pair.second for pair in timed])
     flows = engine.between(*stacks)
-    errors = {kind: [] for kind in MOTIONS}
-    for (kind, pair), flow in zip(pairs, flows, strict=False):
-        errors[kind].append(pair.error(flow))
-    means = [np.mean(values) for values in (*errors.values(), sum(errors.values(), []))]
+    errors = np.array([pair.error(flow) for (_, pair), flow in zip(pairs, flows, strict=False)])
+    kinds = np.array([kind for kind, _ in pairs])
+    row = {kind: errors[kinds == kind].mean() for kind in MOTIONS} | {"all": errors.mean()}
+    # speed
     before = getattr(engine.pair_flow, "pixel_iterations", None)
-    seconds, cpu = [], time.process_time()
-    for _ in range(repeats):
-        start = time.perf_counter()
-        engine.between(*stacks)  # returns arrays in the host's memory: the device has finished
-        seconds.append(time.perf_counter() - start)
-    cpu, done = time.process_time() - cpu, repeats * len(timed)
+    cpu = time.process_time()
+    # what it returns lies in the host's memory: the device has finished
+    seconds = timeit.repeat(lambda: engine.between(*stacks), number=1, repeat=args.repeats)
+    cpu, done = time.process_time() - cpu, args.repeats * len(timed)
     if before is not None:
         number = (engine.pair_flow.pixel_iterations - before) / done / 1e6
         print(f"{engine.name}: {number:.1f} million pixel iterations a pair")
-    return [*means, len(timed) / np.median(seconds), cpu / done]
+    return row | {"pairs/s": len(timed) / np.median(seconds), "CPU s a pair": cpu / done}
 
 
 def describe_machine(device: torch.device, threads: int) -> str:

@@ -8,7 +8,6 @@ classes.txt; prints what is missing and, for HMDB51, whether each list is the pu
 A video without frames is left out and the exit code is 1.
 """
 
-import argparse
 import re
 import sys
 from collections import defaultdict
@@ -23,7 +22,7 @@ from datasets.lists import DataError, VideoRecord
 from datasets.prepare.jobs import write_list
 from datasets.sources.folders import MODALITIES, FrameNames, count_images
 from datasets.specs import compare_with_published, find_spec
-from engine.cli import data_places, run
+from engine.cli import data_places, new_parser, run
 from engine.flag_types import path
 
 HMDB51_SUBSETS = {"0": None, "1": "train", "2": "val"}
@@ -40,12 +39,11 @@ def read_hmdb51(folder: Path) -> tuple[Splits, list[str]]:
             continue
         class_name, split = match[1], int(match[2])
         classes.add(class_name)
-        for number, line in _lines(file):
+        for where, line in _lines(file):
             video, _, mark = line.rpartition(" ")
             if mark not in HMDB51_SUBSETS or not video:
-                raise DataError(f"{file}:{number}: expected 'video.avi 0|1|2', got '{line}'")
-            subset = HMDB51_SUBSETS[mark]
-            if subset is not None:
+                raise DataError(f"{where}: expected 'video.avi 0|1|2', got '{line}'")
+            if subset := HMDB51_SUBSETS[mark]:
                 splits[split, subset].append((Path(video.strip()).stem, class_name))
     if not splits:
         raise DataError(f"no files <class>_test_split<k>.txt in {folder}")
@@ -55,10 +53,10 @@ def read_hmdb51(folder: Path) -> tuple[Splits, list[str]]:
 def read_ucf101(folder: Path) -> tuple[Splits, list[str]]:
     """`classInd.txt`, `trainlist0<k>.txt`, `testlist0<k>.txt` -> splits and class names."""
     names = {}
-    for number, line in _lines(folder / "classInd.txt"):
+    for where, line in _lines(folder / "classInd.txt"):
         index, _, name = line.partition(" ")
         if not index.isdecimal() or not name:
-            raise DataError(f"{folder / 'classInd.txt'}:{number}: expected 'index class'")
+            raise DataError(f"{where}: expected 'index class'")
         names[int(index)] = name.strip()
     if sorted(names) != list(range(1, len(names) + 1)):
         raise DataError(f"{folder / 'classInd.txt'}: the indices must run from 1 to {len(names)}")
@@ -66,15 +64,13 @@ def read_ucf101(folder: Path) -> tuple[Splits, list[str]]:
     for name, subset in (("trainlist", "train"), ("testlist", "val")):
         for file in sorted(folder.glob(f"{name}0*.txt")):
             split = int(file.stem.removeprefix(name))
-            splits[split, subset] = [
-                _ucf101_video(line, names, f"{file}:{number}") for number, line in _lines(file)
-            ]
+            splits[split, subset] = [_ucf101_video(*line, names) for line in _lines(file)]
     if not splits:
         raise DataError(f"no files trainlist0<k>.txt and testlist0<k>.txt in {folder}")
     return splits, [names[index] for index in sorted(names)]
 
 
-def _ucf101_video(line: str, names: dict[int, str], where: str) -> tuple[str, str]:
+def _ucf101_video(where: str, line: str, names: dict[int, str]) -> tuple[str, str]:
     """`Class/video.avi` or, in the training lists, `Class/video.avi index`."""
     match = re.fullmatch(r"([^/]+)/(.+?\.\w+)(?:\s+(\d+))?", line)
     if match is None or match[1] not in names.values():
@@ -84,42 +80,38 @@ def _ucf101_video(line: str, names: dict[int, str], where: str) -> tuple[str, st
     return Path(match[2]).stem, match[1]
 
 
-def _lines(file: Path) -> list[tuple[int, str]]:
-    """The numbered lines that are not blank."""
+def _lines(file: Path) -> list[tuple[str, str]]:
+    """The lines that are not blank, each after its place, "file:number"."""
     if not file.is_file():
         raise DataError(f"no file {file}")
-    text = file.read_text(encoding="utf-8")
-    return [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+    return [(f"{file}:{number}", line.strip()) for number, line in lines if line.strip()]
 
 
 def find_folder(frames: Path, video: str, class_name: str) -> str | None:
     """The video's folder below `frames`: directly, or in its class's folder."""
-    for folder in (video, f"{class_name}/{video}"):
-        if (frames / folder).is_dir():
-            return folder
-    return None
+    folders = (video, f"{class_name}/{video}")
+    return next((folder for folder in folders if (frames / folder).is_dir()), None)
 
 
 def count_video(frames: Path, folder: str | None, names: FrameNames) -> dict[str, int]:
     """Images of each modality; 0 where there are none or x and y differ."""
-    if folder is None:
-        return {"rgb": 0, "flow": 0}
-    rgb = count_images(frames / folder, names, "rgb")[0]
-    x, y = count_images(frames / folder, names, "flow")
-    return {"rgb": rgb, "flow": x if x == y else 0}
+    counts = {
+        m: set(count_images(frames / folder, names, m)) if folder else {0} for m in MODALITIES
+    }
+    return {modality: found.pop() if len(found) == 1 else 0 for modality, found in counts.items()}
 
 
 READERS = {"hmdb51": read_hmdb51, "ucf101": read_ucf101}
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("dataset", choices=READERS)
-    parser.add_argument("splits", type=path, help="folder of the official split files")
-    parser.add_argument("--frames", type=path, help="default: datasets/<dataset>_frames")
-    parser.add_argument("--settings", type=path, help="default: datasets/settings")
+    parser = new_parser(__doc__)
+    add = parser.add_argument
+    add("dataset", choices=READERS)
+    add("splits", type=path, help="folder of the official split files")
+    add("--frames", type=path, help="default: datasets/<dataset>_frames")
+    add("--settings", type=path, help="default: datasets/settings")
     args = parser.parse_args(argv)
     # which videos
     frames, settings = data_places(args)
@@ -154,9 +146,9 @@ def report_missing(videos: list, folders: dict, counts: dict) -> int:
     """Prints a table of what each incomplete video lacks; returns the exit code."""
     missing = []
     for video in videos:
-        lacking = [modality for modality, count in counts[video].items() if not count]
+        lacking = [f"no {modality}" for modality, count in counts[video].items() if not count]
         if lacking:
-            what = "no frame folder" if folders[video] is None else f"no {' and no '.join(lacking)}"
+            what = " and ".join(lacking) if folders[video] else "no frame folder"
             missing.append((video[1], video[0], what))
     if not missing:
         return 0

@@ -9,7 +9,6 @@ order: the pause between them, and the stills before and after, are longer than 
 view of time, so only a head that models time can tell the two apart.
 """
 
-import argparse
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -28,15 +27,9 @@ from datasets.prepare.jobs import write_lists
 from engine.cli import data_places, data_script_parser, run
 from engine.flag_types import positive
 
-MOTION_CLASSES = (
-    "left_to_right",
-    "right_to_left",
-    "grow",
-    "shrink",
-    "turn_cw",
-    "turn_ccw",
-    "up_then_down",
-    "down_then_up",
+MOTION_CLASSES = (  # each followed by its time reversal
+    *("left_to_right", "right_to_left", "grow", "shrink"),
+    *("turn_cw", "turn_ccw", "up_then_down", "down_then_up"),
 )
 SCENE_W, SCENE_H = 170, 128
 # Displacements between the 16 frames that a clip shows: still, move, pause, move, still. In a
@@ -60,21 +53,21 @@ def trajectory(label: int, count: int, rng: np.random.Generator) -> list[Pose]:
     """The poses of a class over `count` frames; where, how far and how fast is random."""
     x, y = rng.uniform(65, SCENE_W - 65), rng.uniform(56, SCENE_H - 56)
     scale, angle = rng.uniform(0.85, 1.15), rng.uniform(0, 360)
-    sign = 1 if label % 2 == 0 else -1
-    kind = label // 2
-    progress = _there_and_back(count) if kind == 3 else np.linspace(0, 1, count)
+    kind, sign = label // 2, 1 if label % 2 == 0 else -1
+    moved = sign * (np.linspace(0, 1, count) - 0.5)  # over the frames: -0.5 to 0.5 or back
     if kind == 0:
-        reach = sign * rng.uniform(36, 60)
-        return [Pose(x + reach * (p - 0.5), y, scale, angle) for p in progress]
+        reach = rng.uniform(36, 60)
+        return [Pose(x + reach * m, y, scale, angle) for m in moved]
     if kind == 1:
         factor = rng.uniform(1.7, 2.2)
-        return [Pose(x, y, scale * factor ** (sign * (p - 0.5)), angle) for p in progress]
+        return [Pose(x, y, scale * factor**m, angle) for m in moved]
     if kind == 2:
-        reach = -sign * rng.uniform(100, 180)
-        return [Pose(x, y, scale, angle + reach * (p - 0.5)) for p in progress]
+        reach = rng.uniform(100, 180)
+        return [Pose(x, y, scale, angle - reach * m) for m in moved]
     # There and back: the same two poses in every video of both classes, in the other order.
     reach = sign * rng.uniform(22, 32)
-    return [Pose(x, y - reach * (1 - 2 * abs(p - 0.5)) + reach / 2, scale, angle) for p in progress]
+    away = 1 - 2 * np.abs(_there_and_back(count) - 0.5)
+    return [Pose(x, y + reach * (0.5 - a), scale, angle) for a in away]
 
 
 def _there_and_back(count: int) -> np.ndarray:
@@ -136,17 +129,14 @@ def make_video(video: Video, seed: int, frames: Path, preparation: Preparation) 
     extract(render(label, (seed, *place)), frames, video.folder, preparation)
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
+def main(argv: list[str] | None = None) -> int:
     parser = data_script_parser(__doc__, "motions")
     add = parser.add_argument
     add("--train", type=positive, default=40, help="training videos a class (%(default)s)")
     add("--val", type=positive, default=12, help="test videos a class (%(default)s)")
     add("--seed", type=int, default=0, help="(%(default)s)")
-    return parser.parse_args(argv)
-
-
-def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
+    args = parser.parse_args(argv)
+    # which videos
     frames, settings = data_places(args)
     preparation = Preparation(width=SCENE_W, height=SCENE_H, flow="dis", bound=20.0)
     start_preparation(frames, preparation)
@@ -156,11 +146,11 @@ def main(argv: list[str] | None = None) -> int:
         for number in range(size)
         for class_name in MOTION_CLASSES
     ]
+    # frames and lists
     make = partial(make_video, seed=args.seed, frames=frames, preparation=preparation)
     bar = {"desc": "motions", "unit": "video", "disable": None}
     process_map(make, videos, max_workers=args.workers, chunksize=1, **bar)
-    subsets = {video.path: video.subset for video in videos}
-    write_lists(settings / args.dataset, 1, videos, subsets, MOTION_CLASSES, frames, preparation)
+    write_lists(settings / args.dataset, 1, videos, MOTION_CLASSES, frames)
     print(f"{len(videos)} videos: frames in {frames}, lists in {settings / args.dataset}")
     return 0
 

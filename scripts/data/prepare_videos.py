@@ -17,14 +17,19 @@ shards, on as many machines, then the same command without --shard, which writes
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from datasets.flow.engines import FLOW_ENGINES, create_flow, flow_spec
-from datasets.preparation import Preparation
+from datasets.lists import DataError
+from datasets.preparation import Preparation, start_adding_flow, start_preparation
 from datasets.prepare import collect, jobs
+from datasets.sources.folders import USUAL_NAMES, find_frame_folders
 from datasets.specs import find_spec
 from engine import UsageError
 from engine.cli import data_places, data_script_parser, run
@@ -61,27 +66,29 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def choose_split(args: argparse.Namespace, videos: list[collect.Video]) -> dict[str, str | None]:
-    """Video path -> subset, as the arguments say."""
+def choose_split(args: argparse.Namespace, videos: list[collect.Video]) -> list[collect.Video]:
+    """The videos with their subsets, as the arguments say."""
     paths = [video.path for video in videos]
     if any(video.subset for video in videos):
-        return {video.path: video.subset for video in videos}
-    if args.train or args.val:
-        if not (args.train and args.val):
-            raise UsageError("--train and --val go together")
-        return collect.split_by_pattern(paths, args.train, args.val)
-    return collect.split_at_random(paths, args.val_share, args.group, args.seed)
+        return videos
+    if bool(args.train) != bool(args.val):
+        raise UsageError("--train and --val go together")
+    if args.train:
+        subsets = collect.split_by_pattern(paths, args.train, args.val)
+    else:
+        subsets = collect.split_at_random(paths, args.val_share, args.group, args.seed)
+    return [replace(video, subset=subsets[video.path]) for video in videos]
 
 
-def choose_workers(args: argparse.Namespace) -> jobs.Workers:
-    """Who computes; raises before any work for an engine that lacks something."""
+def flow_device(args: argparse.Namespace) -> str:
+    """Where flow is computed; raises before any work for an engine that lacks something."""
     uses_device = args.flow != "none" and flow_spec(args.flow).uses_device
     if args.device and not uses_device:
         raise UsageError(f"--device is for the engines in PyTorch; --flow {args.flow} has none")
-    if uses_device:
-        create_flow(args.flow)  # fetches its weights once, not in every process
-    device = str(choose_device(args.device)) if uses_device else "cpu"
-    return jobs.Workers(args.workers, device, args.shard)
+    if not uses_device:
+        return "cpu"
+    create_flow(args.flow)  # fetches its weights once, not in every process
+    return str(choose_device(args.device))
 
 
 def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Report) -> int:
@@ -90,36 +97,34 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
     root = args.videos.resolve()
     videos = collect.read_csv(args.csv) if args.csv else collect.find_videos(root)
     collect.check_videos(root, videos)
-    subsets: dict[str, str | None] = {}
-    class_names: list[str] = []
     if not args.no_lists:
-        subsets = choose_split(args, videos)
+        videos = choose_split(args, videos)
         # Labels follow from all videos: they stay when a broken one is fixed.
         class_names = collect.merge_class_names(settings / "classes.txt", videos)
-        for line in [] if args.shard else collect.missing_classes(videos, subsets):
+        for line in [] if args.shard else collect.missing_classes(videos):
             report(f"warning: {line}")
     # frames and flow
-    workers = choose_workers(args)
+    device, names = flow_device(args), USUAL_NAMES
     size = args.width or Preparation.width, args.height or Preparation.height
     preparation = Preparation(*size, args.quality, args.flow, args.bound)
-    outcome = jobs.prepare_videos(root, videos, frames, preparation, workers)
+    start_preparation(frames, preparation)
+    workers = jobs.Workers(frames, preparation, names, args.workers, device, args.shard)
+    outcome = workers.run(partial(workers.extract, root), sorted(videos, key=str))
     if args.shard:
-        return report_shard(args, outcome, frames, report)
+        return report_shard(workers, outcome, report)
     # lists
     usable = [video for video in videos if video.path not in outcome.failures]
     done = f"{len(usable)} videos in {frames} ({preparation})"
     try:
         if not args.no_lists:
-            jobs.write_lists(
-                settings, args.split, usable, subsets, class_names, frames, preparation
-            )
-            listed = [subsets[video.path] for video in usable]
-            done += f"; split {args.split}: {listed.count('train')} for training, "
-            done += f"{listed.count('val')} for testing, lists in {settings}"
+            jobs.write_lists(settings, args.split, usable, class_names, frames)
+            listed = Counter(video.subset for video in usable)
+            done += f"; split {args.split}: {listed['train']} for training, "
+            done += f"{listed['val']} for testing, lists in {settings}"
         report(done)
     finally:
-        report_failures(outcome.failures, report)
-    return 1 if outcome.failures else 0
+        code = report_failures(outcome.failures, report)
+    return code
 
 
 def add_flow_only(args: argparse.Namespace, frames: Path, settings: Path, report: Report) -> int:
@@ -130,40 +135,44 @@ def add_flow_only(args: argparse.Namespace, frames: Path, settings: Path, report
             "engine (--flow), and goes without VIDEOS, --csv, --width and --height"
         )
     # flow
-    names, workers = find_spec(args.dataset).names, choose_workers(args)
-    outcome = jobs.add_flow_to_frames(frames, names, args.flow, args.bound, args.quality, workers)
+    device, names = flow_device(args), find_spec(args.dataset).names
+    folders = find_frame_folders(frames, names, ("rgb",))
+    if not folders:
+        raise DataError(f"no frame folders in {frames}; give --frames, or VIDEOS to extract")
+    preparation = start_adding_flow(frames, folders, names, args.flow, args.bound, args.quality)
+    workers = jobs.Workers(frames, preparation, names, args.workers, device, args.shard)
+    outcome = workers.run(workers.add_flow, folders)
     if args.shard:
-        return report_shard(args, outcome, frames, report)
+        return report_shard(workers, outcome, report)
     # lists
     failures = dict(outcome.failures)
-    done = f"{outcome.done} videos in {frames} have flow ({outcome.preparation})"
+    done = f"{outcome.done} videos in {frames} have flow ({preparation})"
     try:
-        written, left_out = jobs.write_flow_lists(settings, frames, outcome.preparation, names)
+        written, left_out = jobs.write_flow_lists(settings, frames, preparation, names)
         lists = f"lists in {settings}: {', '.join(written)}"
         report(f"{done}; {lists if written else f'no RGB lists in {settings}, so none for flow'}")
         for folder in left_out:
             failures.setdefault(folder, "listed, but it has no frames or not all of its flow")
     finally:
-        report_failures(failures, report)
-    return 1 if failures else 0
+        code = report_failures(failures, report)
+    return code
 
 
-def report_failures(failures: dict[str, str], report: Report) -> None:
-    for name, reason in sorted(failures.items()):
-        report(f"left out: {name}: {reason}")
-
-
-def report_shard(
-    args: argparse.Namespace, outcome: jobs.PreparationResult, frames: Path, report: Report
-) -> int:
+def report_shard(workers: jobs.Workers, outcome: jobs.Outcome, report: Report) -> int:
     """Says what a shard did; returns the exit code."""
     report(
-        f"shard {args.shard.number}/{args.shard.count}: {outcome.done} of {outcome.total} videos "
-        f"in {frames} ({outcome.preparation}); when all shards are finished, the same command "
-        "without --shard writes the lists"
+        f"shard {workers.shard.number}/{workers.shard.count}: {outcome.done} of {outcome.total} "
+        f"videos in {workers.frames} ({workers.preparation}); when all shards are finished, the "
+        "same command without --shard writes the lists"
     )
-    report_failures(outcome.failures, report)
-    return 1 if outcome.failures else 0
+    return report_failures(outcome.failures, report)
+
+
+def report_failures(failures: dict[str, str], report: Report) -> int:
+    """Says what was left out and why; returns the exit code."""
+    for name, reason in sorted(failures.items()):
+        report(f"left out: {name}: {reason}")
+    return 1 if failures else 0
 
 
 def main(argv: list[str] | None = None, report: Report = print) -> int:
