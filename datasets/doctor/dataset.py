@@ -23,8 +23,8 @@ class VideoList:
     subset: str
     modality: str
     split: int
-    records: tuple[VideoRecord, ...]
-    bad: tuple[Finding, ...] = ()
+    records: list[VideoRecord]
+    bad: list[Finding]
 
     @property
     def videos(self) -> set[str]:
@@ -86,8 +86,7 @@ def read_lists(folder: Path, split: int | None, modalities: Sequence[str]) -> li
         match = LIST_NAME.fullmatch(path.name)
         if match is None or match[2] not in modalities or split not in (None, int(match[3])):
             continue
-        records, bad = _read(path)
-        lists.append(VideoList(path, match[1], match[2], int(match[3]), tuple(records), tuple(bad)))
+        lists.append(VideoList(path, match[1], match[2], int(match[3]), *_read(path)))
     if not lists:
         wanted = "*" if split is None else split
         raise DataError(

@@ -10,7 +10,7 @@ from datasets.sources.folders import FrameNames
 from datasets.sources.frames import FrameReader, check_inside, check_record
 from datasets.sources.packed import SUFFIX, PackReader, check_packed, open_pack, pack_name
 from datasets.sources.reader import Reader
-from datasets.sources.videos import PREPARED, VideoReader, find_video
+from datasets.sources.videos import VideoReader, find_video
 
 FOLDERS, PACKED, VIDEOS = "folders", "packed", "videos"
 SOURCE_KINDS = (PACKED, FOLDERS, VIDEOS)  # the order of preference
@@ -74,9 +74,8 @@ class Source:
             return FrameReader(self.root, self.names, self.modality, size, scaled)
         if self.kind == PACKED:
             return PackReader(self.pack, self.modality, size, scaled)
-        recorded = self.preparation()
-        prepared = (recorded.width, recorded.height) if recorded else PREPARED
-        return VideoReader(self.root, size, prepared)
+        prepared = self.preparation() or Preparation()
+        return VideoReader(self.root, size, (prepared.width, prepared.height))
 
     def __str__(self) -> str:
         if self.kind == PACKED:

@@ -18,7 +18,6 @@ from datasets.sources.reader import Reader
 VIDEO_SUFFIXES = frozenset(
     ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
 )
-PREPARED = (340, 256)  # the size that frames are extracted at, see prepare_videos.py
 # A broken video is reported with its reason; the decoders' own lines would only drown it.
 av.logging.set_level(av.logging.PANIC)
 logging.getLogger("libav").setLevel(logging.CRITICAL)
@@ -33,10 +32,10 @@ class VideoReader(Reader):
     Args:
         root: folder of the videos: a record's folder with a suffix like .mp4.
         size: see `Reader`.
-        prepared: (width, height) that frames would have been extracted at.
+        prepared: (width, height) that frames would have been extracted at, see prepare_videos.py.
     """
 
-    def __init__(self, root: Path, size: tuple[int, int], prepared: tuple[int, int] = PREPARED):
+    def __init__(self, root: Path, size: tuple[int, int], prepared: tuple[int, int] = (340, 256)):
         super().__init__("rgb", size)
         self.root, self.prepared = root, prepared
 

@@ -42,7 +42,6 @@ def diagnose(args: argparse.Namespace) -> tuple[list[Finding], int]:
     """The findings, and the number of videos that they are about."""
     frames, settings = data_places(args)
     checked = open_checked(args.dataset, settings, frames, args.split)
-
     try:
         findings = examine(checked, args.deep, args.workers, args.group)
     except BrokenProcessPool:
