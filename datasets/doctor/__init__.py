@@ -22,7 +22,7 @@ __all__ = ["CheckedDataset", "Finding", "check_lists", "examine", "open_checked"
 def check_lists(dataset: CheckedDataset, group: re.Pattern | None = None) -> list[Finding]:
     """The quick part: the lists, and the names of the files that they need."""
     findings = [*lists.check_groups(dataset, group)]
-    for check in (*lists.CHECKS, *counts.CHECKS):
+    for check in (*lists.LIST_CHECKS, *counts.FOLDER_CHECKS):
         findings += check(dataset)
     return ordered(findings)
 

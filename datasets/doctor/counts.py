@@ -124,7 +124,7 @@ def _count_finding(
     return Finding(severity, "count-above", record.folder, message, fix)
 
 
-CHECKS = (check_links, check_folders, check_counts)  # by names alone, of listed videos
+FOLDER_CHECKS = (check_links, check_folders, check_counts)  # by names alone, of listed videos
 
 
 def check_unlisted(dataset: CheckedDataset) -> Iterator[Finding]:

@@ -95,7 +95,7 @@ def check_overlap(dataset: CheckedDataset) -> Iterator[Finding]:
             yield Finding("error", "train-and-test", folder, message, fix)
 
 
-CHECKS = (check_subsets, check_content, check_labels, check_overlap)
+LIST_CHECKS = (check_subsets, check_content, check_labels, check_overlap)
 
 
 def check_groups(dataset: CheckedDataset, group: re.Pattern | None) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ from datasets.sources.folders import MODALITIES, USUAL_NAMES, FrameNames, count_
 from datasets.sources.videos import read_frames
 
 
-class Outcome(NamedTuple):
+class Prepared(NamedTuple):
     """How many there are, how many of a shard's or of all were done, and name -> why not."""
 
     total: int
@@ -62,7 +62,7 @@ class Workers:
         if not is_finished(self.frames / folder, self.preparation, self.names):
             add_flow(self.frames, folder, self.preparation, self.names, self.device)
 
-    def run(self, make: Callable[[Video | str], None], items: Sequence[Video | str]) -> Outcome:
+    def run(self, make: Callable[[Video | str], None], items: Sequence[Video | str]) -> Prepared:
         """Makes the items, or a shard's, in a process pool; one that raises DataError has failed.
 
         Engines that use PyTorch get fresh processes, because a forked one cannot use the GPU.
@@ -76,7 +76,7 @@ class Workers:
             failures = {str(item): why for item, why in zip(mine, bar, strict=True) if why}
         if self.shard is None:
             shutil.rmtree(self.frames / UNFINISHED, ignore_errors=True)  # of interrupted runs
-        return Outcome(len(items), len(mine) - len(failures), failures)
+        return Prepared(len(items), len(mine) - len(failures), failures)
 
 
 def _failure(make: Callable[[Video | str], None], item: Video | str) -> str:

@@ -158,7 +158,7 @@ def add_flow_only(args: argparse.Namespace, frames: Path, settings: Path, report
     return code
 
 
-def report_shard(workers: jobs.Workers, outcome: jobs.Outcome, report: Report) -> int:
+def report_shard(workers: jobs.Workers, outcome: jobs.Prepared, report: Report) -> int:
     """Says what a shard did; returns the exit code."""
     report(
         f"shard {workers.shard.number}/{workers.shard.count}: {outcome.done} of {outcome.total} "
