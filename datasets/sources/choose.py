@@ -74,7 +74,9 @@ class Source:
             return FrameReader(self.root, self.names, self.modality, size, scaled)
         if self.kind == PACKED:
             return PackReader(self.pack, self.modality, size, scaled)
-        prepared = self.preparation() or Preparation()
+        prepared = self.preparation()
+        if prepared is None or prepared.width is None:  # frames of unrecorded size
+            prepared = Preparation()
         return VideoReader(self.root, size, (prepared.width, prepared.height))
 
     def __str__(self) -> str:
