@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -87,12 +87,14 @@ def _csv_video(row: dict, where: str) -> Video:
 
 def check_videos(root: Path, videos: list[Video]) -> None:
     """Raises DataError for a video that is not there, or two that would share a frame folder."""
+    by_folder = defaultdict(list)
     for video in videos:
         if not (root / video.path).is_file():
             raise DataError(f"no video {root / video.path}")
-    for folder, number in Counter(video.folder for video in videos).items():
-        if number > 1:
-            same = ", ".join(video.path for video in videos if video.folder == folder)
+        by_folder[video.folder].append(video.path)
+    for folder, paths in by_folder.items():
+        if len(paths) > 1:
+            same = ", ".join(paths)
             raise DataError(f"these would share the frame folder '{folder}', rename one: {same}")
 
 
@@ -101,17 +103,15 @@ def split_by_pattern(videos: Iterable[str], train: str, val: str) -> dict[str, s
 
     Raises DataError if a pattern matches nothing or both match the same video.
     """
-    patterns = {"train": train, "val": val}
-    subsets: dict[str, str | None] = {}
-    for video in videos:
-        name = PurePosixPath(video).name
-        matching = [subset for subset, glob in patterns.items() if fnmatchcase(name, glob)]
-        if len(matching) == 2:
-            raise DataError(f"'{video}' matches both --train '{train}' and --val '{val}'")
-        subsets[video] = matching[0] if matching else None
-    for subset, glob in patterns.items():
-        if subset not in subsets.values():
-            raise DataError(f"--{subset} '{glob}' matches no video")
+    subsets: dict[str, str | None] = dict.fromkeys(videos)
+    for subset, pattern in {"train": train, "val": val}.items():
+        matching = [v for v in subsets if fnmatchcase(PurePosixPath(v).name, pattern)]
+        if not matching:
+            raise DataError(f"--{subset} '{pattern}' matches no video")
+        for video in matching:
+            if subsets[video]:
+                raise DataError(f"'{video}' matches both --train '{train}' and --val '{val}'")
+            subsets[video] = subset
     return subsets
 
 
@@ -124,20 +124,18 @@ def split_at_random(
     pattern does not match stands alone. Groups are drawn until the test holds at least `val_share`
     of the videos.
     """
-    groups: dict[tuple, list[str]] = {}
+    groups = defaultdict(list)
     for video in videos:
-        found = group_of(video, group) if group else None
-        groups.setdefault(found or ("video", video), []).append(video)
+        groups[(group and group_of(video, group)) or ("video", video)].append(video)
     if len(groups) < 2:
         why = f"one group of videos (--group '{group.pattern}')" if group else "a single video"
         raise DataError(f"{why} cannot be split in two")
     wanted = val_share * sum(map(len, groups.values()))
     subsets: dict[str, str | None] = {}
-    keys = sorted(groups)
-    for place in np.random.default_rng(seed).permutation(len(keys)):
-        in_val = sum(subset == "val" for subset in subsets.values())
-        subset = "val" if in_val < wanted else "train"
-        subsets |= dict.fromkeys(groups[keys[place]], subset)
+    members = [groups[key] for key in sorted(groups)]
+    for place in np.random.default_rng(seed).permutation(len(members)):
+        in_val = list(subsets.values()).count("val")
+        subsets |= dict.fromkeys(members[place], "val" if in_val < wanted else "train")
     if "train" not in subsets.values():
         raise DataError(f"--val-share {val_share} leaves no group for training")
     return subsets
@@ -149,8 +147,7 @@ def merge_class_names(path: Path, videos: list[Video]) -> list[str]:
     earlier = read_class_names(path)
     if earlier is None:
         return names
-    unknown = sorted(set(names) - set(earlier))
-    if unknown:
+    if unknown := sorted(set(names) - set(earlier)):
         raise DataError(
             f"{path} lacks the classes {', '.join(unknown)}; remove it if the other splits' "
             "lists may become invalid, or use another --dataset name"
@@ -163,7 +160,6 @@ def missing_classes(videos: list[Video]) -> list[str]:
     lines = []
     for subset in SUBSET_NAMES:
         there = {video.class_name for video in videos if video.subset == subset}
-        missing = sorted({video.class_name for video in videos} - there)
-        if missing:
+        if missing := sorted({video.class_name for video in videos} - there):
             lines.append(f"no video for {subset} of the classes {', '.join(missing)}")
     return lines

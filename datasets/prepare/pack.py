@@ -73,10 +73,12 @@ def load_video(packing: Packing, folder: str) -> list[bytes]:
     counts = packing.counts(folder)
     if len(set(counts)) > 1:
         raise DataError(f"{counts[0]} x and {counts[1]} y flow images; extract its flow again")
+    is_flow = packing.modality == "flow"
     reader = FrameReader(packing.root, packing.names, packing.modality, packing.size or (1, 1))
     record = VideoRecord(folder, counts[0], 0, "")
     slot = np.empty(reader.image_shape, np.uint8)
-    decode = JpegDecoder(grey=packing.modality == "flow")
+    decode = JpegDecoder(grey=is_flow)
+    flags = [cv2.IMWRITE_JPEG_QUALITY, packing.quality]
     images = []
     for number in range(1, counts[0] + 1):
         files = reader.files(record, number)
@@ -85,15 +87,9 @@ def load_video(packing: Packing, folder: str) -> list[bytes]:
             images += [data for _, data in files]
         else:
             reader.decode(files, slot)
-            images += _encode(slot, packing.quality)
+            planes = cv2.split(slot) if is_flow else [slot[..., ::-1]]
+            images += [cv2.imencode(".jpg", plane, flags)[1].tobytes() for plane in planes]
     return images
-
-
-def _encode(image: np.ndarray, quality: int) -> list[bytes]:
-    """An image's files: one of RGB, x and y of flow."""
-    planes = [image[..., ::-1]] if image.shape[2] == 3 else cv2.split(image)
-    flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    return [cv2.imencode(".jpg", plane, flags)[1].tobytes() for plane in planes]
 
 
 class PackWriter:

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,11 +34,13 @@ from torch.utils.data import DataLoader
 from datasets.clips import ClipDataset
 from datasets.lists import VideoRecord
 from datasets.sources.choose import FOLDERS, PACKED, VIDEOS, choose_source
+from datasets.sources.folders import USUAL_NAMES
 from engine.flag_types import positive
-from scripts.benchmarks.sample_data import FRAME_SIZE, LAYOUT, SMALL_SIZE, make_dataset
+from scripts.benchmarks.sample_data import FRAME_SIZE, SMALL_SIZE, make_dataset
 from video_transforms import PLAIN, CenterCrop, Compose, MultiScaleCornerCrop, RandomHorizontalFlip
 
 CLIP_FRAMES, VIDEO_FRAMES = 64, 72
+NAMES = [f"video_{number}" for number in range(4)]
 RESIZE = {112: SMALL_SIZE, 224: FRAME_SIZE}
 KEEP_FREED = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
 
@@ -71,13 +74,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    with TemporaryDirectory(prefix="benchmark_") as folder:
+    rows = choose_rows(args.workers)
+    with TemporaryDirectory(prefix="benchmark_") as folder, ExitStack() as stack:
+        # data, and a process for each row
         root = Path(folder)
-        folders = make_dataset(root, 4, VIDEO_FRAMES, args.video)
+        make_dataset(root, NAMES, VIDEO_FRAMES, args.video)
         size = np.mean([p.stat().st_size for p in root.glob("*/*.jpg")])
-        rows = choose_rows(args.workers)
         print(f"{CLIP_FRAMES} frames of 340x256, {size / 1000:.1f} KB each; {len(rows)} runs")
-        seconds = take_turns(rows, root, folders, args.clips, args.repeats)
+        asks = {row: start_process(row, root, args.clips, stack) for row in rows}
+        # turns, the first of which warms up
+        turns = [{row: ask() for row, ask in asks.items()} for _ in range(1 + args.repeats)]
+    seconds = {row: min(turn[row] for turn in turns[1:]) for row in rows}
     table = [
         asdict(row)
         | {
@@ -103,25 +110,17 @@ def choose_rows(workers: int) -> list[LoaderRow]:
     return rows
 
 
-def take_turns(
-    rows: list[LoaderRow], root: Path, folders: list[str], clips: int, repeats: int
-) -> dict[LoaderRow, float]:
-    """Seconds a clip of each row, the best of the repeats."""
-    with ExitStack() as stack:
-        asks = {
-            row: _decode_process(row, root / folders[0], stack)
-            if row in (DECODE, KEPT)
-            else _loader_process(row, root, folders, clips, stack)
-            for row in rows
-        }
-        times = [{row: ask() for row, ask in asks.items()} for _ in range(1 + repeats)]
-    return {row: min(turn[row] for turn in times[1:]) for row in rows}  # the first warms up
-
-
-def _decode_process(row: LoaderRow, folder: Path, stack: ExitStack) -> Callable[[], float]:
-    """Starts a process that decodes a clip's files; the function asks it for the seconds."""
+def start_process(row: LoaderRow, root: Path, clips: int, stack: ExitStack) -> Callable[[], float]:
+    """Starts the process of a row, until `stack` ends; the function asks it for seconds a clip."""
+    # clips from a loader
+    if row not in (DECODE, KEPT):
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(1, context, _open_loader, (row, root, clips))
+        stack.enter_context(pool)
+        return lambda: pool.submit(_load).result()
+    # a clip's files in a bare loop
     command = [sys.executable, Path(__file__).with_name("decode_loop.py")]
-    command += sorted(folder.glob("*.jpg"))[:CLIP_FRAMES]
+    command += sorted(root.glob(f"{NAMES[0]}/*.jpg"))[:CLIP_FRAMES]
     environment = os.environ | (KEEP_FREED if row == KEPT else {})
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, 1, stdin=pipe, stdout=pipe, text=True, env=environment)
@@ -134,29 +133,18 @@ def _decode_process(row: LoaderRow, folder: Path, stack: ExitStack) -> Callable[
     return ask
 
 
-def _loader_process(
-    row: LoaderRow, root: Path, folders: list[str], clips: int, stack: ExitStack
-) -> Callable[[], float]:
-    """Starts a process that loads clips; the function asks it for the seconds a clip."""
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(1, context, _open_loader, (row, root, folders, clips))
-    stack.enter_context(pool)
-    return lambda: pool.submit(_load).result()
-
-
 _loader: DataLoader  # of a loader's process
 
 
-def _open_loader(row: LoaderRow, root: Path, folders: list[str], clips: int) -> None:
+def _open_loader(row: LoaderRow, root: Path, clips: int) -> None:
     global _loader
     torch.set_num_threads(1)
     if row.workers == 0 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    number = clips * max(1, row.workers)
-    folders = [folders[i % len(folders)] for i in range(number)]
-    records = [VideoRecord(folder, VIDEO_FRAMES, 0, "list:1") for folder in folders]
+    names = islice(cycle(NAMES), clips * max(1, row.workers))
+    records = [VideoRecord(name, VIDEO_FRAMES, 0, "list:1") for name in names]
     size, training = RESIZE[row.crop], row.view != "centre"
-    source = choose_source(root, LAYOUT, "rgb", records[0], size, row.source)
+    source = choose_source(root, USUAL_NAMES, "rgb", records[0], size, row.source)
     transform = CenterCrop(row.crop)
     if training:
         transform = Compose(MultiScaleCornerCrop(row.crop), RandomHorizontalFlip(PLAIN))

@@ -11,22 +11,18 @@ import numpy as np
 from datasets.lists import DataError
 from datasets.prepare.extract import save_jpeg
 from datasets.prepare.pack import Packing, pack
-from datasets.sources.folders import FrameNames
+from datasets.sources.folders import USUAL_NAMES
 from datasets.sources.videos import read_frames
 
-LAYOUT = FrameNames()  # of the frame folders
 FRAME_SIZE, SMALL_SIZE = (340, 256), (170, 128)  # width, height
 MARGIN = 32  # pixels of texture around the frame, which motion moves in
+TEXTURE_SIZE = (340 + 2 * MARGIN, 256 + 2 * MARGIN)
 JPEG_QUALITY = 95
 NOISE = 2.18  # grey levels, with which a frame's JPEG file has 28 KB
 
 
-def make_dataset(root: Path, videos: int, frames: int, source: Path | None) -> list[str]:
-    """Fills `root` with videos of so many frames, and returns their folders.
-
-    Each is there as a frame folder, in packs of both sizes, and as a video file.
-    """
-    folders = [f"video_{number}" for number in range(videos)]
+def make_dataset(root: Path, folders: list[str], frames: int, source: Path | None) -> None:
+    """Videos of so many frames: each a frame folder, in packs of both sizes, and a video file."""
     for folder in folders:
         pictures = make_frames(root / folder, frames, source)
         with av.open(str(root / f"{folder}.mp4"), "w") as container:
@@ -36,8 +32,7 @@ def make_dataset(root: Path, videos: int, frames: int, source: Path | None) -> l
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
             container.mux(stream.encode())
     for size in (SMALL_SIZE, FRAME_SIZE):
-        pack(Packing(root, LAYOUT, "rgb", size, JPEG_QUALITY, root), 1, False, iter)
-    return folders
+        pack(Packing(root, USUAL_NAMES, "rgb", size, JPEG_QUALITY, root), 1, False, iter)
 
 
 def make_frames(folder: Path, frames: int, source: Path | None) -> list[np.ndarray]:
@@ -47,7 +42,7 @@ def make_frames(folder: Path, frames: int, source: Path | None) -> list[np.ndarr
         raise DataError(f"{source} has {len(pictures)} frames; {frames} are needed")
     folder.mkdir(parents=True)
     for number, picture in enumerate(pictures, 1):
-        save_jpeg(folder / f"{LAYOUT.rgb.format(number)}.jpg", picture, JPEG_QUALITY)
+        save_jpeg(folder / f"{USUAL_NAMES.rgb.format(number)}.jpg", picture, JPEG_QUALITY)
     return pictures
 
 
@@ -66,7 +61,7 @@ def drift(frames: int) -> list[np.ndarray]:
 
 def photograph() -> np.ndarray:
     """A photograph that comes with matplotlib, as wide as a texture and cut to its height."""
-    width, height = FRAME_SIZE[0] + 2 * MARGIN, FRAME_SIZE[1] + 2 * MARGIN
+    width, height = TEXTURE_SIZE
     with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
         image = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
     size = width, round(image.shape[0] * width / image.shape[1])
@@ -79,7 +74,7 @@ def dead_leaves(rng: np.random.Generator) -> np.ndarray:
 
     The dead leaves model (Lee, Mumford and Huang, IJCV 2001): radii r of density r^-3.
     """
-    width, height = FRAME_SIZE[0] + 2 * MARGIN, FRAME_SIZE[1] + 2 * MARGIN
+    width, height = TEXTURE_SIZE
     image = np.full((height, width, 3), 128, np.uint8)
     smallest, largest = 2.0, 80.0
     for _ in range(6000):

@@ -10,6 +10,7 @@ the passes reach of the rate at which the machine multiplies float32 matrices, w
 """
 
 import argparse
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,9 +21,10 @@ import numpy as np
 import torch
 
 from datasets import Split
-from datasets.lists import VideoRecord
+from datasets.lists import VideoRecord, unnamed_classes
 from datasets.sampling import multi_clip
 from datasets.sources.choose import choose_source
+from datasets.sources.folders import USUAL_NAMES
 from engine.data import normalization
 from engine.files import write_json
 from engine.flag_types import positive
@@ -30,7 +32,7 @@ from engine.metrics import count_flops, matrix_rate, mfu
 from engine.testing.score import score_all
 from engine.testing.stream import Stream, choose_batch_size, frame_videos
 from models import create_model, get_arch
-from scripts.benchmarks.sample_data import LAYOUT, make_frames
+from scripts.benchmarks.sample_data import make_frames
 from video_transforms import PLAIN
 
 NUM_OUTPUTS = 51  # HMDB51's classes
@@ -49,6 +51,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
+    # measure
     with TemporaryDirectory(prefix="benchmark_") as folder:
         make_frames(Path(folder) / "video", args.frames, args.video)
         stream = _stream(args, Path(folder))
@@ -61,6 +64,7 @@ def main(args: argparse.Namespace) -> int:
             model = create_model(args.arch, NUM_OUTPUTS)
             flops = count_flops(model, torch.empty(1, *stream.spec.clip_shape))
         rate = matrix_rate(stream.device)
+    # report
     report = {
         "arch": args.arch,
         "clips": clips,
@@ -85,9 +89,9 @@ def _stream(args: argparse.Namespace, root: Path) -> Stream:
     """A network with random weights and a list of one video."""
     spec = get_arch(args.arch)
     record = VideoRecord("video", args.frames, 0, "list:1")
-    source = choose_source(root, LAYOUT, spec.modality, record)
-    names = [f"class {label}" for label in range(NUM_OUTPUTS)]
-    split = Split("benchmark", 1, spec.modality, [], [record], names, source, True)
+    source = choose_source(root, USUAL_NAMES, spec.modality, record)
+    classes = unnamed_classes(NUM_OUTPUTS)
+    split = Split("benchmark", 1, spec.modality, [], [record], classes, source, True)
     reader = source.reader(spec.input.resize)
 
     def choose(count: int, length: int) -> list[np.ndarray]:
@@ -128,9 +132,7 @@ def _measured(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def _resident(key: str) -> float:
-    """Bytes of an entry of /proc/self/status."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return float("nan")
-    return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith(key))
+    """Bytes of an entry of /proc/self/status; NaN without one."""
+    status = Path("/proc/self/status")
+    found = re.search(rf"{key}:\s*(\d+)", status.read_text() if status.exists() else "")
+    return 1024.0 * int(found[1]) if found else float("nan")
