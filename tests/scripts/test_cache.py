@@ -285,7 +285,7 @@ def test_other_data_are_refused(tiny, cache, tmp_path):
 
 
 def test_a_cache_is_enough(tiny, cache, trained, tmp_path):
-    """Neither frames nor lists are needed behind it."""
+    """Neither frames nor lists are needed with it."""
     nowhere = ["--frames", tmp_path / "none", "--settings", tmp_path / "none"]
     assert two_stream_bert2.main(train_flags(tiny, cache, tmp_path, *nowhere)) == 0
     assert losses(tmp_path)[0] == pytest.approx(losses(trained)[0], rel=1e-5)

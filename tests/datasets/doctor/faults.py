@@ -209,7 +209,7 @@ def in_train_and_test(patient, video):
 
 @fault
 def group_split(patient, video):
-    """Moves one test video to training; its group stays behind."""
+    """Moves one test video to training; its group stays where it was."""
     test = (patient.lists / "val_rgb_split1.txt").read_text().splitlines()[0].rsplit(" ", 2)[0]
     for modality in ("rgb", "flow"):
         patient.add(modality, patient.line(modality, test, "val"), "train")
