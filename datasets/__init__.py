@@ -6,9 +6,16 @@ folder of frame folders, packs or videos. One with the usual file names needs no
 
 from pathlib import Path
 
-from datasets.lists import DataError, read_list, unnamed_classes
+from datasets.files import DataError
+from datasets.lists import read_list
 from datasets.sources.choose import Split, choose_source
-from datasets.specs import DATASETS, compare_with_published, find_spec, open_dataset
+from datasets.specs import (
+    DATASETS,
+    compare_with_published,
+    find_spec,
+    open_dataset,
+    unnamed_classes,
+)
 
 __all__ = ["DATASETS", "DataError", "Split", "create_dataset", "describe_published"]
 

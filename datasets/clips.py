@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.lists import DataError, VideoRecord
+from datasets.files import DataError
+from datasets.records import VideoRecord
 from datasets.samplers import Padding
 from datasets.sampling import central_offsets, clip_frames, random_offsets
 from datasets.sources.reader import Reader

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from hashlib import sha256
 
-from datasets.lists import SUBSET_NAMES, DataError, VideoRecord, unnamed_classes
+from datasets.files import DataError
+from datasets.lists import SUBSET_NAMES
+from datasets.records import VideoRecord
 from datasets.sampling import spread
 from datasets.sources.choose import Source, Split
 from datasets.sources.jpeg import QUALITY_TOLERANCE, read_header
+from datasets.specs import unnamed_classes
 
 SAMPLED = 32  # videos of a list whose image headers are read
 OF_FRAMES = ("width", "height", "quality")  # the settings of a preparation that RGB depends on

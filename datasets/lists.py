@@ -1,30 +1,11 @@
 """The settings lists: lines `folder count label`, one video each."""
 
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from datasets.files import DataError, read_lines
+from datasets.records import VideoRecord
+
 SUBSET_NAMES = {"train": "training", "val": "validation"}  # the test's list is the validation's
-
-
-class DataError(ValueError):
-    """Something is wrong with the data; the message names it and says what to do."""
-
-
-@dataclass(frozen=True)
-class VideoRecord:
-    """One video of a list.
-
-    Attributes:
-        folder: its frame folder, relative to the dataset's frames.
-        count: number of its frames or flow images; they are numbered from 1.
-        label: index of its class, from 0.
-        line: where it stands, "file:line", for messages.
-    """
-
-    folder: str
-    count: int
-    label: int
-    line: str
 
 
 def read_list(path: Path, num_classes: int | None = None) -> list[VideoRecord]:
@@ -50,15 +31,6 @@ def read_list(path: Path, num_classes: int | None = None) -> list[VideoRecord]:
     return records
 
 
-def read_lines(path: Path) -> list[tuple[str, str]]:
-    """("file:line", stripped line) of a text file's lines that are not blank."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from None
-    return [(f"{path}:{n}", line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
-
-
 def parse_line(line: str, where: str) -> VideoRecord:
     """The record of a stripped list line; its label may still be none of the classes.
 
@@ -77,21 +49,3 @@ def parse_line(line: str, where: str) -> VideoRecord:
     if count < 1:
         raise DataError(f"{where}: the count of '{folder}' must be at least 1, not {count}")
     return VideoRecord(folder, count, label, where)
-
-
-def read_class_names(path: Path) -> list[str] | None:
-    """Class names of a `classes.txt`, one a line in the order of the labels; None without one."""
-    if not path.exists():
-        return None
-    names = [name for _, name in read_lines(path)]
-    if not names:
-        raise DataError(f"{path} is empty; give one class name a line, or remove it")
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise DataError(f"{path} names classes twice: {', '.join(repeated)}")
-    return names
-
-
-def unnamed_classes(number: int) -> list[str]:
-    """What classes are called where no classes.txt names them."""
-    return [f"class {label}" for label in range(number)]

@@ -4,8 +4,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from datasets.files import write_lines
-from datasets.lists import DataError
+from datasets.files import DataError, write_lines
 from datasets.sources.folders import USUAL_NAMES, FrameNames, count_images
 
 RECORD_FILE = "preparation.json"

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, Sampler
 
-from datasets.lists import DataError
+from datasets.files import DataError
 
 
 class Padding(int):

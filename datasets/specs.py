@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 
 import datasets.hmdb51 as hmdb51
 import datasets.ucf101 as ucf101
-from datasets.lists import DataError, VideoRecord, read_class_names, unnamed_classes
+from datasets.files import DataError, read_lines
+from datasets.records import VideoRecord
 from datasets.sources.folders import USUAL_NAMES, FrameNames
 
 
@@ -95,3 +96,21 @@ def compare_with_published(
     if len(records) != number:
         return False, f"{found}, not the published list of {number:,}"
     return False, f"{found}, as many as in the published list, but other folders or labels"
+
+
+def read_class_names(path: Path) -> list[str] | None:
+    """Class names of a `classes.txt`, one a line in the order of the labels; None without one."""
+    if not path.exists():
+        return None
+    names = [name for _, name in read_lines(path)]
+    if not names:
+        raise DataError(f"{path} is empty; give one class name a line, or remove it")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DataError(f"{path} names classes twice: {', '.join(repeated)}")
+    return names
+
+
+def unnamed_classes(number: int) -> list[str]:
+    """What classes are called where no classes.txt names them."""
+    return [f"class {label}" for label in range(number)]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.lists import unnamed_classes
+from datasets.specs import unnamed_classes
 from engine import __version__
 from engine.files import CheckpointError, read_file, strip_wrappers
 from engine.metrics import EpochStats

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from datasets.doctor.dataset import CheckedDataset, VideoList, read_lists
 from datasets.doctor.findings import Finding
-from datasets.lists import VideoRecord
+from datasets.records import VideoRecord
 from datasets.sources.folders import MODALITIES, Folder, find_frame_folders
 
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.doctor.findings import Finding, Fixes
-from datasets.lists import DataError, VideoRecord, parse_line, read_lines, unnamed_classes
+from datasets.files import DataError, read_lines
+from datasets.lists import parse_line
+from datasets.records import VideoRecord
 from datasets.sources.folders import MODALITIES, Folder, list_folder
-from datasets.specs import DatasetSpec, open_dataset
+from datasets.specs import DatasetSpec, open_dataset, unnamed_classes
 
 LIST_NAME = re.compile(r"(train|val)_(rgb|flow)_split(\d+)\.txt")
 LISTERS = 8  # threads: network disks take their time to answer

@@ -15,7 +15,7 @@ import numpy as np
 from datasets.doctor.dataset import CheckedDataset
 from datasets.doctor.findings import Finding
 from datasets.doctor.images import HASHED_FRAMES, read_grey
-from datasets.lists import DataError
+from datasets.files import DataError
 from datasets.sampling import spread
 
 MOST_BITS = 0.15  # of all; a copy that was also trimmed at its end reaches 13 %

@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
-from datasets.lists import VideoRecord
+from datasets.records import VideoRecord
 
 SEVERITIES = ("error", "warning", "info")
 # Errors that make a test's numbers wrong, though nothing fails: one may want to overfit.

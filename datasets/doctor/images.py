@@ -11,7 +11,7 @@ import simplejpeg
 
 from datasets.doctor.findings import Finding, Fixes
 from datasets.doctor.flow import FlowRange, compare, find_problems
-from datasets.lists import DataError
+from datasets.files import DataError
 from datasets.preparation import Preparation
 from datasets.sampling import spread
 from datasets.sources.folders import Folder, FrameNames

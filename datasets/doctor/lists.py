@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from datasets.doctor.dataset import CheckedDataset
 from datasets.doctor.findings import Finding
-from datasets.grouping import group_of
-from datasets.lists import SUBSET_NAMES, VideoRecord
+from datasets.lists import SUBSET_NAMES
+from datasets.records import VideoRecord, group_of
 from datasets.specs import compare_with_published
 
 

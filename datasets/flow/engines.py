@@ -15,7 +15,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from datasets.lists import DataError
+from datasets.files import DataError
 
 PairFlow = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

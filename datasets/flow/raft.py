@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.models import optical_flow
 from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weights
 
-from datasets.lists import DataError
+from datasets.files import DataError
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parents[2] / "weights"
 RAFT_NETWORKS = {

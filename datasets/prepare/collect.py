@@ -11,9 +11,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from datasets.grouping import group_of
-from datasets.lists import SUBSET_NAMES, DataError, read_class_names
+from datasets.files import DataError
+from datasets.lists import SUBSET_NAMES
+from datasets.records import group_of
 from datasets.sources.videos import VIDEO_SUFFIXES
+from datasets.specs import read_class_names
 
 Item = TypeVar("Item")
 
@@ -120,7 +122,7 @@ def split_at_random(
 ) -> dict[str, str | None]:
     """Video path -> "train" or "val", whole groups at a time.
 
-    Videos whose names are of one `group` (datasets/grouping.py) belong together, one that the
+    Videos whose names are of one `group` (datasets/records.py) belong together, one that the
     pattern does not match stands alone. Groups are drawn until the test holds at least `val_share`
     of the videos.
     """

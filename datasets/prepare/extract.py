@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from datasets.files import DataError
 from datasets.flow.engines import create_flow, encode_flow
-from datasets.lists import DataError
 from datasets.preparation import UNFINISHED, Preparation
 from datasets.sources.folders import USUAL_NAMES, FrameNames, count_images
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import cv2
 from tqdm import tqdm
 
-from datasets.files import write_lines
+from datasets.files import DataError, write_lines
 from datasets.flow.engines import flow_spec
-from datasets.lists import SUBSET_NAMES, DataError, read_list
+from datasets.lists import SUBSET_NAMES, read_list
 from datasets.preparation import UNFINISHED, Preparation, is_finished, read_preparation
 from datasets.prepare.collect import Shard, Video
 from datasets.prepare.extract import add_flow, extract

@@ -15,9 +15,9 @@ import cv2
 import lmdb
 import numpy as np
 
-from datasets.files import written_whole
-from datasets.lists import DataError, VideoRecord
+from datasets.files import DataError, written_whole
 from datasets.preparation import UNFINISHED, read_preparation
+from datasets.records import VideoRecord
 from datasets.sources import packed
 from datasets.sources.folders import FrameNames, count_images, find_frame_folders
 from datasets.sources.frames import FrameReader

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.lists import DataError, VideoRecord
+from datasets.files import DataError
 from datasets.preparation import Preparation, read_preparation
+from datasets.records import VideoRecord
 from datasets.sources.folders import FrameNames
 from datasets.sources.frames import FrameReader, check_inside, check_record
 from datasets.sources.packed import SUFFIX, PackReader, check_packed, open_pack, pack_name

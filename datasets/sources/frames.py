@@ -3,7 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from datasets.lists import DataError, VideoRecord
+from datasets.files import DataError
+from datasets.records import VideoRecord
 from datasets.sources.folders import FrameNames, count_images
 from datasets.sources.reader import JpegReader, read_bytes
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from datasets.lists import DataError
+from datasets.files import DataError
 
 QUALITY_TOLERANCE = 3
 # Sum over the luminance table of ITU-T T.81, annex K.1, as libjpeg scales it, for quality 1..100.

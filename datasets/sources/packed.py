@@ -16,7 +16,8 @@ from typing import NamedTuple
 import lmdb
 import numpy as np
 
-from datasets.lists import DataError, VideoRecord
+from datasets.files import DataError
+from datasets.records import VideoRecord
 from datasets.sources.reader import JpegReader
 
 SUFFIX = ".lmdb"

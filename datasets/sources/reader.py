@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from datasets.lists import DataError, VideoRecord
+from datasets.files import DataError
+from datasets.records import VideoRecord
 
 PART = 8  # images that pass through the transforms together, and so stay in the processor's cache
 # Processes are the parallelism, and OpenCV's own threads would hang in a forked one.

@@ -12,7 +12,8 @@ import av
 import cv2
 import numpy as np
 
-from datasets.lists import DataError, VideoRecord
+from datasets.files import DataError
+from datasets.records import VideoRecord
 from datasets.sources.reader import Reader
 
 VIDEO_SUFFIXES = frozenset(

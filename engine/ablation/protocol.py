@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.model_selection import GroupKFold
 
 from datasets.files import write_lines
-from datasets.grouping import group_of
+from datasets.records import group_of
 from engine import UsageError
 from engine.ablation.heads import Setting
 from engine.config import AblationConfig

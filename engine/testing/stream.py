@@ -12,7 +12,7 @@ from torch import Tensor
 from datasets import Split
 from datasets.clips import VideoDataset
 from datasets.fingerprint import fingerprint
-from datasets.lists import VideoRecord
+from datasets.records import VideoRecord
 from datasets.sampling import CLIP_RULES
 from datasets.sources.reader import Reader
 from engine import UsageError

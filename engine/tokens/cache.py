@@ -21,7 +21,7 @@ from torch import Tensor
 
 from datasets import DataError
 from datasets.files import written_whole
-from datasets.lists import VideoRecord
+from datasets.records import VideoRecord
 from datasets.sampling import CLIP_RULES
 from engine.data import SUBSETS
 from engine.weights.convert import hash_tensors

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from datasets import DataError, Split
 from datasets.clips import ClipDataset, VideoDataset
-from datasets.lists import VideoRecord
+from datasets.records import VideoRecord
 from datasets.sampling import CLIP_RULES, single_clip
 from datasets.sources.reader import Reader
 from engine import distributed

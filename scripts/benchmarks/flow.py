@@ -29,9 +29,8 @@ import torch.nn.functional as F
 from tabulate import tabulate
 from tqdm import tqdm
 
-from datasets.files import write_lines
+from datasets.files import DataError, write_lines
 from datasets.flow.engines import FLOW_ENGINES, FlowEngine, create_flow, encode_flow
-from datasets.lists import DataError
 from datasets.sources.videos import read_frames
 from engine import UsageError
 from engine.distributed import choose_device

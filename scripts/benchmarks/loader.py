@@ -32,7 +32,7 @@ from tabulate import tabulate
 from torch.utils.data import DataLoader
 
 from datasets.clips import ClipDataset
-from datasets.lists import VideoRecord
+from datasets.records import VideoRecord
 from datasets.sources.choose import FOLDERS, PACKED, VIDEOS, choose_source
 from datasets.sources.folders import USUAL_NAMES
 from engine.flag_types import positive

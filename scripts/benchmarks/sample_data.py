@@ -8,7 +8,7 @@ import cv2
 import matplotlib.cbook
 import numpy as np
 
-from datasets.lists import DataError
+from datasets.files import DataError
 from datasets.prepare.extract import save_jpeg
 from datasets.prepare.pack import Packing, pack
 from datasets.sources.folders import USUAL_NAMES

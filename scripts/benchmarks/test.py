@@ -21,10 +21,11 @@ import numpy as np
 import torch
 
 from datasets import Split
-from datasets.lists import VideoRecord, unnamed_classes
+from datasets.records import VideoRecord
 from datasets.sampling import multi_clip
 from datasets.sources.choose import choose_source
 from datasets.sources.folders import USUAL_NAMES
+from datasets.specs import unnamed_classes
 from engine.data import normalization
 from engine.files import write_json
 from engine.flag_types import positive

@@ -17,8 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from datasets.doctor import Finding, examine, open_checked
 from datasets.doctor.findings import count_severities, fold
-from datasets.files import write_lines
-from datasets.lists import DataError
+from datasets.files import DataError, write_lines
 from engine.cli import USER_ERRORS, data_places, data_script_parser, run
 from engine.flag_types import path, positive, regex
 

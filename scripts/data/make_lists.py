@@ -17,9 +17,9 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from datasets.files import write_lines
-from datasets.lists import DataError, VideoRecord
+from datasets.files import DataError, write_lines
 from datasets.prepare.jobs import write_list
+from datasets.records import VideoRecord
 from datasets.sources.folders import MODALITIES, FrameNames, count_images
 from datasets.specs import compare_with_published, find_spec
 from engine.cli import data_places, new_parser, run

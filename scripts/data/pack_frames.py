@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from datasets.lists import DataError
+from datasets.files import DataError
 from datasets.prepare.pack import Packing, pack
 from datasets.sources.folders import MODALITIES, find_frame_folders
 from datasets.sources.packed import damaged_videos, pack_name

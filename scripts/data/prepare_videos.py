@@ -25,8 +25,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from datasets.files import DataError
 from datasets.flow.engines import FLOW_ENGINES, create_flow, flow_spec
-from datasets.lists import DataError
 from datasets.preparation import Preparation, start_adding_flow, start_preparation
 from datasets.prepare import collect, jobs
 from datasets.sources.folders import USUAL_NAMES, find_frame_folders

@@ -4,13 +4,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datasets.lists import (
-    DataError,
-    VideoRecord,
-    read_class_names,
-    read_list,
-)
+from datasets.files import DataError
+from datasets.lists import read_list
 from datasets.prepare.jobs import write_list
+from datasets.records import VideoRecord
+from datasets.specs import read_class_names
 
 
 def make_list(tmp_path, text: str):

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from datasets.clips import IGNORED, ClipDataset
-from datasets.lists import VideoRecord
+from datasets.records import VideoRecord
 from datasets.samplers import Padding, TrainingBatches
 from datasets.sources.folders import FrameNames
 from datasets.sources.frames import FrameReader

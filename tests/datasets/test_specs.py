@@ -7,7 +7,7 @@ import pytest
 
 from datasets import create_dataset, describe_published, hmdb51
 from datasets.doctor import check_lists, open_checked
-from datasets.lists import VideoRecord
+from datasets.records import VideoRecord
 from datasets.specs import DATASETS, DatasetSpec, compare_with_published, list_hash
 from scripts.data import make_lists
 from tests.conftest import TinyDataset

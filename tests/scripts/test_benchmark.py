@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.lists import DataError
+from datasets.files import DataError
 from engine import UsageError
 from scripts import benchmark
 from scripts.benchmarks import flow, sample_data

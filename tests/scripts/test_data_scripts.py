@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from datasets import create_dataset
+from datasets.files import DataError
 from datasets.flow import raft as flow_raft
 from datasets.flow.engines import create_flow, encode_flow
-from datasets.lists import DataError
 from engine import UsageError
 from scripts.data import doctor, make_lists, make_motions, prepare_videos
 from tests.conftest import ROOT, SHARED, needs_videos

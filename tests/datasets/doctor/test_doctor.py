@@ -14,10 +14,10 @@ import pytest
 
 from datasets.doctor import check_lists, examine, open_checked
 from datasets.files import write_lines
-from datasets.grouping import group_of
 from datasets.preparation import Preparation, start_preparation
 from datasets.prepare.extract import extract
 from datasets.prepare.jobs import write_list
+from datasets.records import group_of
 from datasets.sources.jpeg import Header, read_header
 from datasets.sources.videos import read_frames
 from scripts.data import doctor

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torchvision.models.optical_flow import raft_small
 
+from datasets.files import DataError
 from datasets.flow import raft as flow_raft
 from datasets.flow.engines import FLOW_ENGINES, create_flow, decode_flow, encode_flow
 from datasets.flow.median import median_5x5, median_5x5_opencv, select
 from datasets.flow.tvl1 import TVL1, TVL1Parameters, pyramid
-from datasets.lists import DataError
 from datasets.sources.videos import read_frames
 from tests.conftest import SHARED, needs_videos
 

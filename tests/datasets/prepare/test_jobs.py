@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from datasets.files import DataError
 from datasets.flow.engines import decode_flow
-from datasets.lists import DataError
 from datasets.preparation import (
     UNFINISHED,
     Preparation,

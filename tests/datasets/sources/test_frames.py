@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from datasets import create_dataset
-from datasets.lists import DataError, VideoRecord
+from datasets.files import DataError
+from datasets.records import VideoRecord
 from datasets.sources.folders import FrameNames, count_images
 from datasets.sources.frames import FrameReader, check_record
 from datasets.sources.reader import JpegDecoder

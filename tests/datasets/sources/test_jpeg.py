@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.lists import DataError
+from datasets.files import DataError
 from datasets.sources.reader import JpegDecoder
 
 

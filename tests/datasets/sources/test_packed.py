@@ -14,8 +14,9 @@ import torch
 
 from datasets import create_dataset
 from datasets.clips import ClipDataset
-from datasets.lists import DataError, VideoRecord
+from datasets.files import DataError
 from datasets.prepare.pack import Packing, pack
+from datasets.records import VideoRecord
 from datasets.sources.choose import FOLDERS, PACKED, choose_source
 from datasets.sources.folders import FrameNames
 from datasets.sources.frames import FrameReader

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from datasets import create_dataset
-from datasets.lists import DataError, VideoRecord
+from datasets.files import DataError
 from datasets.preparation import Preparation
 from datasets.prepare.extract import extract
+from datasets.records import VideoRecord
 from datasets.sources import videos as video_reader
 from datasets.sources.choose import FOLDERS, VIDEOS, choose_source
 from datasets.sources.folders import FrameNames

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.lists import VideoRecord
+from datasets.records import VideoRecord
 from engine.tokens.cache import CACHE_FORMAT, list_digest, start_cache, store_tokens, video_path
 
 ARCH = "rgb_tiny3D16f_FRMB"  # 8 tokens of 64

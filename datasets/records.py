@@ -1,8 +1,10 @@
-"""Clips that belong together, read off their names: a split or a fold must not split a group."""
+"""One video of a list, and the group of clips that its name puts it in."""
 
 import re
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+# Clips that belong together, which a split or a fold must not separate.
 # What it is, how certain, and a pattern whose brackets are the group. The first that fits counts.
 RULES = [
     # HMDB51: <source>_<class>_<body>_<camera>_np<people>_<viewpoint>_<quality>_<number>. Two
@@ -15,6 +17,23 @@ RULES = [
     ("group", "error", r"(.*?_g\d+)_.*"),
 ]
 PATTERNS = [(what, sure, re.compile(rf"\A(?:{rule})\Z", re.I)) for what, sure, rule in RULES]
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """One video of a list.
+
+    Attributes:
+        folder: its frame folder, relative to the dataset's frames.
+        count: number of its frames or flow images; they are numbered from 1.
+        label: index of its class, from 0.
+        line: where it stands, "file:line", for messages.
+    """
+
+    folder: str
+    count: int
+    label: int
+    line: str
 
 
 def group_of(folder: str, group: re.Pattern | None = None) -> tuple[str, str, str] | None:
