@@ -114,26 +114,20 @@ def crop_at(clip: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
     return clip[:, top : top + size, left : left + size]
 
 
-def views(
-    images: np.ndarray, clips: Sequence[np.ndarray], size: int, ten_crop: bool, flip: str
-) -> Iterator[np.ndarray]:
-    """Every crop of every clip, uint8 (T, size, size, C), without copying a crop.
+def views(clip: np.ndarray, size: int, ten_crop: bool, flip: str) -> Iterator[np.ndarray]:
+    """Every crop of a clip (T, H, W, C), uint8 (T, size, size, C), without copying a crop.
 
     Args:
-        images: a video's decoded images (F, H, W, C).
-        clips: index arrays (T,) into them.
         ten_crop: centre and corners, then the same of the flipped frames; or the centre alone.
         flip: how clips are flipped; with NO_FLIP there are the first five alone.
     """
-    corners = crop_corners(*images.shape[1:3], size)
-    for frames in clips:
-        clip = images[frames]
-        if not ten_crop:
-            yield crop_at(clip, *corners[0], size)
-            continue
-        for picture in (clip,) if flip == NO_FLIP else (clip, flip_clip(clip, flip)):
-            for top, left in corners:
-                yield crop_at(picture, top, left, size)
+    corners = crop_corners(*clip.shape[1:3], size)
+    if not ten_crop:
+        yield crop_at(clip, *corners[0], size)
+        return
+    for picture in (clip,) if flip == NO_FLIP else (clip, flip_clip(clip, flip)):
+        for top, left in corners:
+            yield crop_at(picture, top, left, size)
 
 
 class Normalize:

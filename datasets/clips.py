@@ -122,11 +122,14 @@ class ClipDataset(Dataset):
 
 
 @dataclass(eq=False)
-class VideoDataset(Dataset):
-    """Whole test videos: item i is (images, clips, error), each image decoded once.
+class VideoClips(Dataset):
+    """The clips of whole test videos, one an item, video by video: a long video takes no memory.
 
-    images: uint8 (F, H, W, C), those that some clip shows; clips: a list of index arrays (T,)
-    into them; error: why the video cannot be read, and then there are no clips, or "".
+    Item i is (video, clip, images, error): places of the video in `records` and of the clip in the
+    video; uint8 (T, H, W, C); and why the clip cannot be read, and then there are no images, or "".
+
+    Attributes:
+        choose: (frames of a video, frames of a clip) -> its clips' frame numbers, (T,) each.
     """
 
     records: Sequence[VideoRecord]
@@ -134,15 +137,23 @@ class VideoDataset(Dataset):
     length: int
     choose: Callable[[int, int], list[np.ndarray]]
 
-    def __len__(self) -> int:
-        return len(self.records)
+    def __post_init__(self):
+        self.items = [
+            (video, clip, numbers)
+            for video, record in enumerate(self.records)
+            for clip, numbers in enumerate(self.choose(record.count, self.length))
+        ]
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, list[np.ndarray], str]:
-        record = self.records[index]
-        clips = self.choose(record.count, self.length)
-        unique, places = np.unique(np.stack(clips), return_inverse=True)
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[int, int, np.ndarray, str]:
+        video, clip, numbers = self.items[index]
+        record = self.records[video]
         try:
-            images = self.reader.read_unique(record, unique)
+            return video, clip, self.reader.read(record, numbers), ""
         except DataError as error:
-            return np.empty((0, 0, 0, 0), np.uint8), [], str(error)
-        return images, list(places.reshape(len(clips), self.length)), ""
+            reason = str(error)
+        except MemoryError:
+            reason = f"{record.line}: '{record.folder}': no memory for a clip; use fewer --workers"
+        return video, clip, np.empty((0, 0, 0, 0), np.uint8), reason

@@ -32,7 +32,7 @@ def main() -> None:
     config = TestConfig(data, "single", ten_crop=False, runs=ROOT / "checkpoint/demo")
     streams = [build_stream(config, f"{m}_tiny3D16f_bert10_FRMB", None) for m in ("rgb", "flow")]
     row = [record.folder for record in streams[0].split.val].index(VIDEO)
-    rgb, flow = (next(iter(next(stream.read([row])).views)) for stream in streams)
+    rgb, flow = (next(stream.read([row])).views[0] for stream in streams)
     inputs = streams[1].prepare(torch.from_numpy(flow)[None])
     attention = streams[1].model.attention(inputs)[0, :, 0, 1:].mean(dim=0).numpy(force=True)
     # the stages

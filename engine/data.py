@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from torch.utils.data import DataLoader, Dataset
-
 from datasets import DataError, Split, create_dataset, describe_published
 from datasets.doctor import check_lists, open_checked
 from datasets.doctor.findings import LEAKS, summarize_kinds
@@ -121,12 +119,6 @@ def frame_reader(spec: ArchSpec, split: Split, scaled: bool = False) -> Reader:
     """
     print(f"reading {split.source}" + (", decoded at a fraction of its size" if scaled else ""))
     return split.source.reader(spec.input.resize, scaled)
-
-
-def video_loader(dataset: Dataset, workers: int) -> DataLoader:
-    """Whole videos one by one, read while the network computes: few are in memory at once."""
-    prefetch = 1 if workers else None
-    return DataLoader(dataset, batch_size=None, num_workers=workers, prefetch_factor=prefetch)
 
 
 def flow_bound(split: Split) -> float | None:

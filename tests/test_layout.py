@@ -26,7 +26,7 @@ ALLOWED = {
 # The floors of engine/: a room imports rooms of lower floors alone, and no room of its own.
 FLOORS = [
     {"files", "config", "metrics", "plots"},
-    {"weights", "data", "checkpoint", "distributed"},
+    {"weights", "data", "loading", "checkpoint", "distributed"},
     {"tokens"},
     {"training", "testing"},
     {"analysis", "cli", "flag_types"},

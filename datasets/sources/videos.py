@@ -4,7 +4,8 @@ A clip is read by seeking to the key frame before it and decoding to its last fr
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -39,21 +40,29 @@ class VideoReader(Reader):
     def __init__(self, root: Path, size: tuple[int, int], prepared: tuple[int, int] = (340, 256)):
         super().__init__("rgb", size)
         self.root, self.prepared = root, prepared
+        self._decoder: tuple[object, Decoder] | None = None
 
     def write(
         self, record: VideoRecord, numbers: Iterable[int], slots: Iterable[np.ndarray]
     ) -> Iterator[np.ndarray]:
-        path = find_video(self.root, record.folder)
-        numbers = list(numbers)
         try:
-            if path is None:
-                raise DataError(f"no video {self.root / record.folder}.*")
-            pictures = decode_numbers(path, numbers, record.count)
+            pictures = self._open(record).frames(list(numbers))
             for picture, slot in zip(pictures, slots, strict=False):
                 cv2.resize(cv2.resize(picture, self.prepared), self.size, dst=slot)
                 yield slot
         except DataError as error:
+            self._decoder = None
             raise DataError(f"{record.line}: '{record.folder}': {error}") from None
+
+    def _open(self, record: VideoRecord) -> "Decoder":
+        """The video's decoder, kept until another video is read: clips come one after the other."""
+        key = os.getpid(), record  # a forked process must not move its parent's place in the file
+        if self._decoder is None or self._decoder[0] != key:
+            path = find_video(self.root, record.folder)
+            if path is None:
+                raise DataError(f"no video {self.root / record.folder}.*")
+            self._decoder = key, Decoder(path, record.count)
+        return self._decoder[1]
 
 
 @lru_cache(maxsize=1 << 16)
@@ -63,29 +72,84 @@ def find_video(root: Path, folder: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def decode_numbers(path: Path, numbers: list[int], count: int) -> Iterator[np.ndarray]:
-    """The frames of ascending numbers, from 1, uint8 (H, W, 3) in RGB order.
+class Decoder:
+    """Decodes frames of a video file by their numbers, each call from where the last one ended.
 
-    Seeks where the file's time stamps can be trusted to number its `count` frames, and else
-    decodes from the beginning. Raises DataError if the file cannot be opened or breaks off.
+    Where the file's time stamps can be trusted to number its `count` frames, it seeks to the key
+    frame before each gap. Else it decodes frame after frame, from the beginning for a number that
+    lies before the last one.
     """
-    done = 0
-    try:
-        times, keys = frame_times(path)
-        if len(times) == count and numbers[0] > 1:
-            for image in _decode_seeking(path, numbers, times, keys):
-                yield image
-                done += 1
-        if done < len(numbers):
-            for image in _decode_in_order(path, numbers[done:]):
-                yield image
-                done += 1
-    except (av.FFmpegError, OSError) as error:
-        reason = error.strerror or type(error).__name__
-        last = numbers[done - 1] if done else numbers[0] - 1
-        raise DataError(f"decoding {path} failed after frame {last}: {reason}") from None
-    if done < len(numbers):
-        raise DataError(f"{path} ends before frame {numbers[done]}; correct the list's count")
+
+    def __init__(self, path: Path, count: int):
+        self.path, self.count = path, count
+        self._container: av.container.InputContainer | None = None
+        self._place = -1  # of the frame decoded last, from 0
+
+    def frames(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        """The frames of ascending numbers, from 1, uint8 (H, W, 3) in RGB order.
+
+        Raises DataError if the file cannot be opened, breaks off, or has fewer frames.
+        """
+        try:
+            if self._container is None:
+                self._times, self._keys = frame_times(self.path)
+                self._trusted = len(self._times) == self.count
+                self._rewind()
+            for number in numbers:
+                frame = self._decode(number - 1)
+                if frame is None:
+                    raise DataError(
+                        f"{self.path} ends before frame {number}; correct the list's count"
+                    )
+                yield _picture(frame)
+        except (av.FFmpegError, OSError) as error:
+            reason = error.strerror or type(error).__name__
+            last = max(self._place + 1, 0)
+            raise DataError(f"decoding {self.path} failed after frame {last}: {reason}") from None
+
+    def _decode(self, target: int) -> av.VideoFrame | None:
+        """The frame at a place; None if the video ends before it."""
+        if self._trusted:
+            frame = self._seek_and_decode(target)
+            if frame is not None:
+                return frame
+            self._trusted = False
+            self._rewind()
+        elif target <= self._place:
+            self._rewind()
+        for frame in self._frames:
+            self._place += 1
+            if self._place == target:
+                return frame
+        return None
+
+    def _seek_and_decode(self, target: int) -> av.VideoFrame | None:
+        """The same by time stamps; None where one is not the next of `frame_times`."""
+        if target >= len(self._times):
+            return None
+        key = self._keys[np.searchsorted(self._keys, self._times[target], side="right") - 1]
+        key_place = int(np.searchsorted(self._times, key))
+        if target <= self._place or key_place > self._place + 1:
+            self._container.seek(int(key), stream=self._stream)
+            self._frames, self._place = self._container.decode(self._stream), key_place - 1
+            self._skip_before = key
+        for frame in self._frames:
+            if frame.pts is not None and frame.pts < self._skip_before:
+                continue  # shown before the key frame, and lacks what it refers to
+            self._place += 1
+            if frame.pts != self._times[self._place]:
+                return None
+            if self._place == target:
+                return frame
+        return None
+
+    def _rewind(self) -> None:
+        if self._container is not None:
+            self._container.close()
+        self._container = av.open(str(self.path))
+        self._stream = _video_stream(self._container)
+        self._frames, self._place = self._container.decode(self._stream), -1
+        self._skip_before = -np.inf
 
 
 def read_frames(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
@@ -132,42 +196,6 @@ def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
     stream = container.streams.video[0]
     stream.codec_context.thread_count = 1  # processes are the parallelism
     return stream
-
-
-def _decode_in_order(path: Path, numbers: list[int]) -> Iterator[np.ndarray]:
-    wanted, last = set(numbers), numbers[-1]
-    with av.open(str(path)) as container:
-        for number, frame in enumerate(container.decode(_video_stream(container)), 1):
-            if number in wanted:
-                yield _picture(frame)
-            if number >= last:
-                return
-
-
-def _decode_seeking(
-    path: Path, numbers: list[int], times: np.ndarray, keys: np.ndarray
-) -> Iterator[np.ndarray]:
-    """Decodes from the key frame before each gap; stops where a time stamp is not the next one."""
-    with av.open(str(path)) as container:
-        stream = _video_stream(container)
-        frames, place = iter(()), -2  # place: of the frame decoded last
-        for target in (number - 1 for number in numbers):
-            key = keys[np.searchsorted(keys, times[target], side="right") - 1]
-            key_place = int(np.searchsorted(times, key))
-            if place < 0 or key_place > place + 1:
-                container.seek(int(key), stream=stream)
-                frames, place = container.decode(stream), key_place - 1
-                skip_before = key
-            while place < target:
-                frame = next(frames, None)
-                if frame is None:
-                    return
-                if frame.pts is not None and frame.pts < skip_before:
-                    continue  # shown before the key frame, and lacks what it refers to
-                place += 1
-                if frame.pts != times[place]:
-                    return
-            yield _picture(frame)
 
 
 def _picture(frame: av.VideoFrame, order: str = "rgb24") -> np.ndarray:

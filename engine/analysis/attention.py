@@ -1,5 +1,6 @@
 """What BERT's class token attends to over time: collected from test videos, chosen, and drawn."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +44,13 @@ def collect_examples(stream: Stream) -> list[AttentionExample]:
     Raises UsageError for a network of two class tokens, DataError for a video that cannot be read.
     """
     spec, records, examples = stream.spec, stream.split.val, []
-    videos = stream.read(range(len(records)))
+    videos = itertools.groupby(stream.read(range(len(records))), key=lambda clip: clip.row)
     bar = tqdm(videos, spec.name, len(records), unit="video", dynamic_ncols=True, disable=None)
-    for record, video in zip(records, bar, strict=True):
-        if video.error:
-            raise DataError(video.error)
-        clip = np.ascontiguousarray(next(iter(video.views)))  # (T, H, W, C)
+    for record, (_, clips) in zip(records, bar, strict=True):
+        first = next(clips)
+        if first.error:
+            raise DataError(first.error)
+        clip = np.ascontiguousarray(first.views[0])  # (T, H, W, C)
         inputs = stream.prepare(torch.from_numpy(clip)[None].to(stream.device))
         weights = stream.model.attention(inputs)  # (1, heads, 1 + T', 1 + T')
         if isinstance(weights, dict):

@@ -1,26 +1,41 @@
 """The views of a video -> its score: the mean of the network's logits; all videos' scores."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from engine import distributed
-from engine.testing.stream import Stream, VideoViews
+from engine.loading import ClipViews, in_batches
+from engine.testing.stream import Stream
 
 
 @torch.inference_mode()
-def score_video(stream: Stream, video: VideoViews) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of all views' logits, float32 (classes,), and of each clip's, (clips, classes)."""
-    logits, shown = [], iter(video.views)
-    while batch := list(itertools.islice(shown, stream.batch_size)):
-        inputs = stream.prepare(torch.from_numpy(np.stack(batch)).to(stream.device))
-        logits.append(stream.model(inputs, stream.order).float())
-    every = torch.cat(logits)  # (clips x crops, classes), a clip's crops side by side
-    by_clip = every.unflatten(0, (video.clips, -1)).mean(dim=1)
-    return every.mean(dim=0).cpu().numpy(), by_clip.cpu().numpy()
+def score_videos(
+    stream: Stream, clips: Iterable[ClipViews]
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, str]]:
+    """Each video's row, the mean of all its views' logits, float32 (classes,), and of each clip's,
+    (clips, classes), and ""; or, where a clip cannot be read, NaN, and the reason.
+    """
+
+    def logits_of(batch: np.ndarray, rows: list[int]) -> np.ndarray:
+        stream.order.start(rows)
+        inputs = stream.prepare(torch.from_numpy(batch).to(stream.device))
+        return stream.model(inputs, stream.order).float().cpu().numpy()
+
+    scored = in_batches(clips, stream.batch_size, logits_of)
+    for row, video in itertools.groupby(scored, key=lambda found: found[0].row):
+        errors, logits = zip(*((clip.error, own) for clip, own in video), strict=True)
+        error = next(filter(None, errors), "")
+        if error:
+            nothing = np.full(len(stream.split.class_names), np.nan, np.float32)
+            yield row, nothing, nothing[None], error
+            continue
+        by_clip = torch.from_numpy(np.stack(logits))  # (clips, crops, classes)
+        mean = by_clip.flatten(0, 1).mean(dim=0)
+        yield row, mean.numpy(), by_clip.mean(dim=1).numpy(), ""
 
 
 def score_all(stream: Stream, show: bool = True) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -32,23 +47,22 @@ def score_all(stream: Stream, show: bool = True) -> tuple[np.ndarray, list[np.nd
     as wrong, and it has one clip, NaN as well.
     """
     rows = range(len(stream.split.val))[distributed.rank() :: distributed.world_size()]
-    classes = len(stream.split.class_names)
-    clips = [np.full((1, classes), np.nan, np.float32) for _ in rows]
-    means = np.full((len(rows), classes), np.nan, np.float32)
+    clips: list[np.ndarray] = []
+    means = np.empty((len(rows), len(stream.split.class_names)), np.float32)
     bar = tqdm(
-        stream.read(rows),
+        score_videos(stream, stream.read(rows)),
         stream.spec.name,
         len(rows),
         unit="video",
         dynamic_ncols=True,
         disable=None if show and distributed.is_main() else True,  # None: without a terminal
     )
-    for place, (row, video) in enumerate(zip(rows, bar, strict=True)):
-        if video.error:
-            stream.unscored[stream.split.val[row].folder] = video.error
-            continue
-        stream.order.start(row)
-        means[place], clips[place] = score_video(stream, video)
+    for place, (row, mean, by_clip, error) in enumerate(bar):
+        assert row == rows[place]
+        means[place] = mean
+        clips.append(by_clip)
+        if error:
+            stream.unscored[stream.split.val[row].folder] = error
     return _collect(stream, rows, means, clips)
 
 

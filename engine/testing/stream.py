@@ -1,6 +1,6 @@
 """A trained network and the videos to test it on, read from frames or from a token cache."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from datasets import Split
-from datasets.clips import VideoDataset
+from datasets.clips import VideoClips
 from datasets.fingerprint import fingerprint
 from datasets.records import VideoRecord
 from datasets.sampling import CLIP_RULES
@@ -22,34 +22,18 @@ from engine.data import (
     frame_reader,
     normalization,
     open_split,
-    video_loader,
     warn_of_other_data,
 )
 from engine.distributed import choose_device
 from engine.files import run_folder
+from engine.loading import ClipViews, frame_views
 from engine.testing.token_order import TimeOrder
 from engine.tokens.cache import CachedSubset, TokenCache
 from engine.tokens.dataset import find_cache, open_cached_split, start_at_tokens
 from models import ArchSpec, VideoNet, create_model, get_arch
-from video_transforms import PLAIN, views
+from video_transforms import PLAIN
 
 CACHED_BATCH = 64  # a cache's views at once
-
-
-@dataclass(frozen=True)
-class VideoViews:
-    """A test video as the network is to see it.
-
-    Attributes:
-        views: one by one, clip by clip with a clip's crops side by side: uint8 (T, H, W, C), or
-            tokens, float16 (...).
-        clips: how many clips there are.
-        error: why the video cannot be read, and then there are no views; or "".
-    """
-
-    views: Iterable[np.ndarray]
-    clips: int
-    error: str = ""
 
 
 @dataclass
@@ -57,7 +41,7 @@ class Stream:
     """A trained network and the videos to test it on.
 
     Attributes:
-        read: rows of the test list -> their videos.
+        read: rows of the test list -> their videos' clips, one after the other.
         prepare: a batch of views on the device -> what the network takes.
         batch_size: views at once.
         flip: how training flipped clips.
@@ -71,7 +55,7 @@ class Stream:
     device: torch.device
     flip: str
     checkpoint: Path
-    read: Callable[[Sequence[int]], Iterator[VideoViews]]
+    read: Callable[[Sequence[int]], Iterator[ClipViews]]
     prepare: Callable[[Tensor], Tensor]
     batch_size: int
     unscored: dict[str, str] = field(default_factory=dict)
@@ -110,13 +94,13 @@ def build_stream(config: TestConfig, arch: str, checkpoint: Path | None) -> Stre
     if cache is not None:
         start_at_tokens(model, True, cache)
         subset, step, crops = _cached_views(config, cache, flip, checkpoint)
-        read = partial(cached_videos, subset, step, crops)
+        read = partial(cached_clips, subset, step, crops)
         prepare, batch_size = Tensor.float, CACHED_BATCH
     else:
         warn_of_other_data(content, fingerprint(split), checkpoint, ("val",))
         reader = frame_reader(spec, split, config.data.scaled_decoding)
         read = partial(
-            frame_videos,
+            frame_clips,
             split.val,
             reader,
             spec,
@@ -154,7 +138,7 @@ def choose_batch_size(device: torch.device) -> int:
     return 10 if device.type == "cuda" else 2
 
 
-def frame_videos(
+def frame_clips(
     records: Sequence[VideoRecord],
     reader: Reader,
     spec: ArchSpec,
@@ -163,25 +147,23 @@ def frame_videos(
     flip: str,
     workers: int,
     rows: Sequence[int],
-) -> Iterator[VideoViews]:
-    """The videos of some rows, each image decoded once, by `workers` loader processes.
+) -> Iterator[ClipViews]:
+    """The clips of some rows' videos, by `workers` loader processes.
 
     `choose` gives the clips of a video: (frames it has, frames of a clip) -> frame numbers.
     """
-    videos = VideoDataset([records[row] for row in rows], reader, spec.frames, choose)
-    for images, clips, error in video_loader(videos, workers):
-        clips = [clip.numpy() for clip in clips]
-        shown = views(images.numpy(), clips, spec.input.crop, ten_crop, flip)
-        yield VideoViews(shown, len(clips), error)
+    videos = VideoClips([records[row] for row in rows], reader, spec.frames, choose)
+    return frame_views(videos, rows, spec.input.crop, lambda *_: ten_crop, flip, workers)
 
 
-def cached_videos(
+def cached_clips(
     subset: CachedSubset, step: int, crops: int, rows: Sequence[int]
-) -> Iterator[VideoViews]:
-    """The videos of some rows from a cache: every `step`-th view, `crops` of a clip."""
+) -> Iterator[ClipViews]:
+    """The clips of some rows' videos from a cache: every `step`-th view, `crops` of a clip."""
     for row in rows:
         chosen = subset.tokens[row][::step]
-        yield VideoViews(chosen, len(chosen) // crops)
+        for start in range(0, len(chosen), crops):
+            yield ClipViews(row, chosen[start : start + crops])
 
 
 def _cached_views(

@@ -1,5 +1,7 @@
 """Temporal tokens in another order: does a network need to know when something happened?"""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -34,12 +36,17 @@ class TimeOrder:
 
     def __init__(self, order: str = NORMAL):
         self.order = check_order(order)
-        self.start(0)
+        self.rows: list[int] = []
+        # (pathway, row) -> what draws that video's permutations
+        self.rngs: dict[tuple[str, int], np.random.Generator] = {}
 
-    def start(self, video: int) -> None:
-        """The next tokens are those of another video, by its place in the list."""
-        self.video = video
-        self.rngs: dict[str, np.random.Generator] = {}  # a pathway draws what the other draws
+    def start(self, rows: Sequence[int]) -> None:
+        """The next tokens (N, ...) are those of the videos at these N places of the list.
+
+        A video's clips come one after the other, perhaps in several batches.
+        """
+        self.rows = list(rows)
+        self.rngs = {key: rng for key, rng in self.rngs.items() if key[1] in self.rows}
 
     def __call__(self, tokens: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
         if isinstance(tokens, dict):  # two pathways
@@ -53,12 +60,15 @@ class TimeOrder:
             return tokens.flip(1)
         clips, length = tokens.shape[:2]
         if self.order == "shuffled":
-            seed = (SHUFFLE_SEED, self.video)
-            rng = self.rngs.setdefault(path, np.random.default_rng(seed))
-            places = np.stack([rng.permutation(length) for _ in range(clips)])
+            places = np.stack([self._draw(path, row, length) for row in self.rows])
             rows = torch.arange(clips, device=tokens.device)[:, None]
             return tokens[rows, torch.from_numpy(places).to(tokens.device)]
         chosen = [int(place) for place in self.order.split(",")]
         if len(chosen) != length:
             raise ArchError(f"an order of {len(chosen)} places for {length} tokens")
         return tokens[:, chosen]
+
+    def _draw(self, path: str, row: int, length: int) -> np.ndarray:
+        if (path, row) not in self.rngs:  # a pathway draws what the other draws
+            self.rngs[path, row] = np.random.default_rng((SHUFFLE_SEED, row))
+        return self.rngs[path, row].permutation(length)

@@ -1,6 +1,7 @@
 """Fills a token cache: every view of every video goes once through a network's frozen part."""
 
 import itertools
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,19 +14,19 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from datasets import DataError, Split
-from datasets.clips import ClipDataset, VideoDataset
+from datasets.clips import ClipDataset, VideoClips
 from datasets.records import VideoRecord
 from datasets.sampling import CLIP_RULES, single_clip
 from datasets.sources.reader import Reader
 from engine import distributed
-from engine.data import frame_reader, normalization, training_transform, video_loader
+from engine.data import frame_reader, normalization, training_transform
+from engine.loading import ClipViews, Loader, frame_views, in_batches
 from engine.tokens.cache import (
     count_views,
     store_tokens,
     video_path,
 )
 from models import VideoNet
-from video_transforms import views
 
 
 class RememberingReader(Reader):
@@ -53,7 +54,8 @@ class RememberingReader(Reader):
 
 
 class TrainingViews(Dataset):
-    """Item i: the i-th of some training videos in epochs 0..`number`-1, uint8 (number, T, H, W, C).
+    """Item i: the i-th of some training videos in epochs 0..`number`-1, a uint8 tensor
+    (number, T, H, W, C).
 
     `clips` are the arguments of ClipDataset, that makes them.
     """
@@ -71,8 +73,8 @@ class TrainingViews(Dataset):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def __getitem__(self, place: int) -> Tensor:
-        return torch.cat([dataset[self.videos[place]][0] for dataset in self.epochs])
+    def __getitem__(self, place: int) -> tuple[Tensor]:
+        return (torch.cat([dataset[self.videos[place]][0] for dataset in self.epochs]),)
 
 
 @dataclass
@@ -91,24 +93,20 @@ class TokenWriter:
     forward_seconds: float = 0.0
 
     @torch.inference_mode()
-    def encode(self, clips: Iterable[np.ndarray], bar: tqdm) -> np.ndarray:
-        """uint8 views (T, H, W, C) -> what is kept of them, float32 (views, ...)."""
-        encoded, clips = [], iter(clips)
-        normalize = normalization(self.model.spec)
-        while batch := list(itertools.islice(clips, self.batch_size)):
-            inputs = normalize(torch.from_numpy(np.stack(batch)).to(self.device))
-            start = time.perf_counter()
-            encoded.append(self.model.encode(inputs).float().cpu().numpy())
-            self.forward_seconds += time.perf_counter() - start
-            self.clips += len(batch)
-            bar.update(len(batch))
-        return np.concatenate(encoded)
+    def encode(self, views: np.ndarray, rows: list[int]) -> np.ndarray:
+        """uint8 views (N, T, H, W, C) -> what is kept of them, float32 (N, ...)."""
+        inputs = normalization(self.model.spec)(torch.from_numpy(views).to(self.device))
+        start = time.perf_counter()
+        encoded = self.model.encode(inputs).float().cpu().numpy()
+        self.forward_seconds += time.perf_counter() - start
+        self.clips += len(views)
+        return encoded
 
-    def views_of(self, subset: str, videos: Sequence[int]) -> Iterator[Iterable[np.ndarray]]:
-        """The views of some videos of a subset, uint8 (T, H, W, C) each, video by video."""
+    def views_of(self, subset: str, videos: Sequence[int]) -> Iterator[ClipViews]:
+        """The clips of some videos of a subset, video by video."""
         return self._training_views(videos) if subset == "train" else self._test_views(videos)
 
-    def _training_views(self, videos: Sequence[int]) -> Iterator[Iterable[np.ndarray]]:
+    def _training_views(self, videos: Sequence[int]) -> Iterator[ClipViews]:
         spec, kept = self.model.spec, self.metadata["views"]
         dataset = TrainingViews(
             self.split.train,
@@ -119,31 +117,29 @@ class TokenWriter:
             transform=training_transform(spec, kept["mirror"]),
             seed=kept["seed"],
         )
-        for clips in video_loader(dataset, self.workers):
-            yield clips.numpy()
+        item_bytes = kept["train"] * math.prod(spec.clip_shape)
+        loader = Loader(dataset, self.workers, item_bytes, batch_size=None)
+        for video, (clips,) in zip(videos, loader, strict=True):
+            yield ClipViews(video, list(clips.numpy()))
 
-    def _test_views(self, videos: Sequence[int]) -> Iterator[Iterable[np.ndarray]]:
+    def _test_views(self, videos: Sequence[int]) -> Iterator[ClipViews]:
         """The test's, and the central clip's centre after them where it is not their first."""
         spec, kept = self.model.spec, self.metadata["views"]
-        size = spec.input.crop
-        has_central = kept["clips"] != "single"
+        rule, has_central = CLIP_RULES[kept["clips"]], kept["clips"] != "single"
+        records = [self.split.val[video] for video in videos]
 
         def choose(count: int, length: int) -> list[np.ndarray]:
-            central = single_clip(count, length) if has_central else []
-            return [*CLIP_RULES[kept["clips"]](count, length), *central]
+            return [*rule(count, length), *(single_clip(count, length) if has_central else [])]
 
-        records = [self.split.val[video] for video in videos]
-        reader = frame_reader(spec, self.split, self.scaled)
-        dataset = VideoDataset(records, reader, spec.frames, choose)
-        for images, indices, error in video_loader(dataset, self.workers):
-            if error:
-                raise DataError(error)
-            images, clips = images.numpy(), [clip.numpy() for clip in indices]
-            number = len(clips) - has_central
-            yield itertools.chain(
-                views(images, clips[:number], size, kept["crops"] > 1, kept["mirror"]),
-                views(images, clips[number:], size, False, kept["mirror"]),
-            )
+        def ten_crop(video: int, clip: int) -> bool:
+            return kept["crops"] > 1 and clip < len(rule(records[video].count, spec.frames))
+
+        clips = VideoClips(
+            records, frame_reader(spec, self.split, self.scaled), spec.frames, choose
+        )
+        yield from frame_views(
+            clips, videos, spec.input.crop, ten_crop, kept["mirror"], self.workers
+        )
 
     def run(self, todo: dict[str, list[int]]) -> None:
         """Encodes and stores the videos `todo` of each subset."""
@@ -160,7 +156,14 @@ class TokenWriter:
             total=sum(clips.values()), desc=name, unit="clip", dynamic_ncols=True, disable=silent
         ) as bar:
             for subset, videos in todo.items():
-                for video, shown in zip(videos, self.views_of(subset, videos), strict=True):
-                    tokens = self.encode(shown, bar)
+                encoded = in_batches(self.views_of(subset, videos), self.batch_size, self.encode)
+                for video, found in itertools.groupby(encoded, key=lambda pair: pair[0].row):
+                    parts = []
+                    for clip, tokens in found:
+                        if clip.error:
+                            raise DataError(clip.error)
+                        parts.append(tokens)
+                        bar.update(len(tokens))
+                    tokens = np.concatenate(parts)
                     assert len(tokens) == clips[subset, video]
                     store_tokens(video_path(self.folder, subset, video), tokens)

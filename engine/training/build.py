@@ -1,5 +1,6 @@
 """What a training needs, built from its flags: data (clips or tokens), the network, its state."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,7 @@ from engine.data import (
     training_transform,
 )
 from engine.files import resolve
+from engine.loading import Loader
 from engine.tokens.dataset import (
     TokenDataset,
     cached_weights,
@@ -98,7 +100,7 @@ def _clip_data(config: TrainingConfig, spec: ArchSpec, device: torch.device) -> 
     return TrainingData(
         spec=spec,
         split=split,
-        **_loaders(train, val, config, device, config.data.workers),
+        **_loaders(train, val, config, device, config.data.workers, math.prod(spec.clip_shape)),
         prepare=normalization(spec),
         attach=lambda model, is_new: None,
         weights=config.weights,
@@ -140,7 +142,12 @@ def _metadata(split: Split, bound: float | None, flip: str, data: dict) -> dict:
 
 
 def _loaders(
-    train: Dataset, val: Dataset, config: TrainingConfig, device: torch.device, workers: int
+    train: Dataset,
+    val: Dataset,
+    config: TrainingConfig,
+    device: torch.device,
+    workers: int,
+    clip_bytes: int = 0,
 ) -> dict[str, DataLoader]:
     place = (distributed.rank(), distributed.world_size())
     size = config.recipe.batch_size
@@ -149,13 +156,14 @@ def _loaders(
         "val": (val, ValidationBatches(len(val), size, *place)),
     }
     return {
-        name: DataLoader(
+        name: Loader(
             dataset,
+            workers,
+            size * config.recipe.num_seg * clip_bytes,
+            ignore_in_worker,
             batch_sampler=sampler,
-            num_workers=workers,
             pin_memory=device.type == "cuda",
-            persistent_workers=workers > 0,
-            worker_init_fn=ignore_in_worker,
+            persistent=True,
             generator=torch.Generator(),  # leaves the training's random numbers alone
         )
         for name, (dataset, sampler) in batches.items()

@@ -31,7 +31,7 @@ from engine.files import write_json
 from engine.flag_types import positive
 from engine.metrics import count_flops, matrix_rate, mfu
 from engine.testing.score import score_all
-from engine.testing.stream import Stream, choose_batch_size, frame_videos
+from engine.testing.stream import Stream, choose_batch_size, frame_clips
 from models import create_model, get_arch
 from scripts.benchmarks.sample_data import make_frames
 from video_transforms import PLAIN
@@ -106,7 +106,7 @@ def _stream(args: argparse.Namespace, root: Path) -> Stream:
         device=device,
         flip=PLAIN,
         checkpoint=Path("random weights"),
-        read=partial(frame_videos, [record], reader, spec, choose, True, PLAIN, 0),
+        read=partial(frame_clips, [record], reader, spec, choose, True, PLAIN, 0),
         prepare=normalization(spec),
         batch_size=args.batch_size or choose_batch_size(device),
     )

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from datasets import DataError, create_dataset
-from datasets.clips import ClipDataset, VideoDataset
+from datasets.clips import ClipDataset, VideoClips
 from datasets.sampling import clip_frames, multi_clip, random_offsets
 from datasets.sources.frames import FrameReader
 from tests.conftest import TinyDataset
@@ -129,19 +129,25 @@ def test_living_workers_see_the_epoch_change(toy):
         assert torch.equal(loaded, torch.stack([data[i][0] for i in range(4)]))
 
 
-def test_a_test_video_is_decoded_once(toy):
+def test_a_test_video_is_read_clip_by_clip(toy):
     split = split_of(toy)
     reader = FrameReader(split.source.root, split.source.names, "rgb", (85, 64))
-    data = VideoDataset(split.val, reader, 16, multi_clip)
-    images, clips, error = data[0]
-    assert error == ""
-    numbers = multi_clip(40, 16)
-    assert len(clips) == len(numbers) == 2
-    assert len(images) == 32
-    for clip, wanted in zip(clips, numbers, strict=True):
-        assert np.array_equal(images[clip], reader.read(split.val[0], wanted))
-    images, clips, _ = data[2]  # 3 frames
-    assert len(images) == 3 and clips[0].tolist() == [0, 1, 2] * 5 + [0]
+    data = VideoClips(split.val, reader, 16, multi_clip)
+    assert [data[i][:2] for i in range(len(data))] == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (1, 1),
+        (2, 0),
+        (3, 0),
+    ]
+    for clip, wanted in enumerate(multi_clip(40, 16)):
+        _, _, images, error = data[clip]
+        assert error == "" and np.array_equal(images, reader.read(split.val[0], wanted))
+    images = data[4][2]  # 3 frames, again and again
+    assert len(images) == 16 and np.array_equal(images[:3], images[3:6])
+    break_image(toy, "v0", 30)
+    assert "truncated" in data[1][3] and data[0][3] == ""
 
 
 def break_image(toy, folder: str, number: int) -> None:

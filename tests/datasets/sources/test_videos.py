@@ -1,5 +1,6 @@
 """Video files: exact frame numbers, the folders' pictures within a tolerance, readable errors."""
 
+import itertools
 from pathlib import Path
 
 import av
@@ -15,7 +16,7 @@ from datasets.records import VideoRecord
 from datasets.sources import videos as video_reader
 from datasets.sources.choose import FOLDERS, VIDEOS, choose_source
 from datasets.sources.folders import FrameNames
-from datasets.sources.videos import VideoReader, decode_numbers, frame_times, read_frames
+from datasets.sources.videos import Decoder, VideoReader, frame_times, read_frames
 from tests.conftest import SHARED, TinyDataset, needs_videos
 
 COUNT = 60
@@ -42,8 +43,10 @@ def in_order(path: Path) -> list[np.ndarray]:
 
 
 def check_numbers(path: Path, frames: list[np.ndarray], choices: list[list[int]]) -> None:
-    for numbers in choices:
-        decoded = list(decode_numbers(path, numbers, len(frames)))
+    kept = Decoder(path, len(frames))  # goes forth and back
+    for numbers, decoder in itertools.product(choices, (None, kept)):
+        decoder = decoder or Decoder(path, len(frames))
+        decoded = list(decoder.frames(numbers))
         assert len(decoded) == len(numbers)
         for number, image in zip(numbers, decoded, strict=True):
             assert np.array_equal(image, frames[number - 1]), number
@@ -68,8 +71,25 @@ def test_seeking_gives_what_decoding_in_order_gives(tmp_path, name, codec, optio
 
 def test_it_does_seek(tmp_path, monkeypatch):
     frames = write_video(tmp_path / "a.mp4", bf="3")
-    monkeypatch.delattr(video_reader, "_decode_in_order")
-    check_numbers(tmp_path / "a.mp4", frames, [[2, 3], [30, 31], [5, 6, 40, 41]])
+    decoder = Decoder(tmp_path / "a.mp4", len(frames))
+    assert len(list(decoder.frames([2, 3, 30, 31]))) == 4
+    rewound = []
+    monkeypatch.setattr(Decoder, "_rewind", rewound.append)
+    assert len(list(decoder.frames([5, 6, 40, 41, 60]))) == 5 and not rewound
+
+
+@pytest.mark.parametrize("count", [COUNT, COUNT - 1])  # the second is not what time stamps say
+def test_clips_in_turn_are_decoded_in_one_pass(tmp_path, monkeypatch, count):
+    """With one key frame, or without trusted time stamps, a long video would take squared time."""
+    frames = write_video(tmp_path / "a.mp4", gop=COUNT, bf="0")
+    opened, rewind = [], Decoder._rewind
+    monkeypatch.setattr(Decoder, "_rewind", lambda self: (opened.append(1), rewind(self)))
+    decoder = Decoder(tmp_path / "a.mp4", count)
+    for start in range(1, 51, 10):
+        numbers = list(range(start, start + 10))
+        for number, image in zip(numbers, decoder.frames(numbers), strict=True):
+            assert np.array_equal(image, frames[number - 1])
+    assert len(opened) == 1
 
 
 def test_time_stamps_that_do_not_number_the_frames_are_not_trusted(tmp_path, monkeypatch):

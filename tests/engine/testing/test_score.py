@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.testing.score import score_video
-from engine.testing.stream import VideoViews
+from engine.loading import ClipViews
+from engine.testing.score import score_videos
+from engine.testing.token_order import TimeOrder
 from models import get_arch
 from video_transforms import INVERTED, NO_FLIP, PLAIN, flip_clip, views
 
@@ -23,7 +24,7 @@ def a_video(frames=20, channels=2):
 @pytest.mark.parametrize("rule", [PLAIN, INVERTED])
 def test_ten_crops_in_order(rule):
     images, clips = a_video()
-    found = list(views(images, clips, 56, True, rule))
+    found = [view for clip in clips for view in views(images[clip], 56, True, rule)]
     assert len(found) == 20
     corners = [(4, 14), (0, 0), (0, 29), (8, 0), (8, 29)]  # centre, then row by row
     for number, clip in enumerate(clips):
@@ -35,12 +36,12 @@ def test_ten_crops_in_order(rule):
 
 
 def test_one_crop_and_no_mirroring():
-    images, clips = a_video()
-    assert len(list(views(images, clips, 56, False, PLAIN))) == 2
-    five = list(views(images, clips, 56, True, NO_FLIP))
-    ten = list(views(images, clips, 56, True, PLAIN))
-    assert len(five) == 10
-    assert all(np.array_equal(a, b) for a, b in zip(five[:5], ten[:5], strict=True))
+    images, _ = a_video()
+    assert len(list(views(images, 56, False, PLAIN))) == 1
+    five = list(views(images, 56, True, NO_FLIP))
+    ten = list(views(images, 56, True, PLAIN))
+    assert len(five) == 5
+    assert all(np.array_equal(a, b) for a, b in zip(five, ten[:5], strict=True))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
@@ -54,16 +55,38 @@ def test_score_is_the_mean_over_all_views_whatever_the_batch(batch_size):
 
     stream = SimpleNamespace(
         spec=SPEC,
+        split=SimpleNamespace(class_names=["a", "b"]),
         model=model,
         device=torch.device("cpu"),
         prepare=lambda c: c.permute(0, 4, 1, 2, 3).float(),
-        order=None,
+        order=TimeOrder(),
         batch_size=batch_size,
     )
-    shown = VideoViews(views(images, clips, 56, True, PLAIN), len(clips))
-    score, by_clip = score_video(stream, shown)
-    means = [v.mean(axis=(0, 1, 2)) for v in views(images, clips, 56, True, PLAIN)]
-    np.testing.assert_allclose(score, np.mean(means, 0), rtol=1e-5)
-    np.testing.assert_allclose(by_clip, [np.mean(m, 0) for m in (means[:10], means[10:])], 1e-5)
-    assert score.dtype == np.float32
-    assert sum(seen) == 20 and max(seen) == min(batch_size, 20)
+    crops = [list(views(images[clip], 56, True, PLAIN)) for clip in clips]
+    shown = [ClipViews(3, crops[0]), ClipViews(3, crops[1]), ClipViews(5, crops[1])]
+    shown[2:2] = [ClipViews(4, crops[0]), ClipViews(4, (), "'v' is unreadable")]
+    first, bad, last = score_videos(stream, shown)
+    means = [[view.mean(axis=(0, 1, 2)) for view in own] for own in crops]
+    row, score, by_clip, error = first
+    assert (row, error) == (3, "") and score.dtype == np.float32
+    np.testing.assert_allclose(score, np.mean(means, (0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(by_clip, np.mean(means, 1), rtol=1e-5)
+    assert last[0] == 5
+    np.testing.assert_allclose(last[1], np.mean(means[1], 0), rtol=1e-5)
+    assert bad[0] == 4 and bad[3] == "'v' is unreadable" and np.isnan(bad[1]).all()
+    assert bad[2].shape == (1, 2)
+    # full batches, over the ends of clips and of videos
+    assert sum(seen) == 40 and set(seen[:-1]) <= {batch_size}
+
+
+def test_a_shuffled_order_does_not_depend_on_batches():
+    tokens = torch.arange(8.0).expand(6, 8)
+    rows = [3, 3, 3, 7, 7, 9]
+    whole, parts = TimeOrder("shuffled"), TimeOrder("shuffled")
+    whole.start(rows)
+    cuts = []
+    for start in range(0, 6, 2):
+        parts.start(rows[start : start + 2])
+        cuts.append(parts(tokens[start : start + 2]))
+    assert torch.equal(whole(tokens), torch.cat(cuts))
+    assert not torch.equal(cuts[0][0], cuts[0][1])
