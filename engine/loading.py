@@ -191,7 +191,8 @@ def in_batches(
 ) -> Iterator[tuple[ClipViews, np.ndarray]]:
     """Each clip with what `apply` gives for its views, (views, ...), in the order they come.
 
-    Batches hold views of several clips and videos, so that all but the last are full.
+    Batches hold views of several clips and videos. All are full, the last one with repeated views:
+    a network's rounding depends on the size of a batch, but not on what else is in it.
 
     Args:
         apply: a batch of views (N, ...) and their videos' rows -> (N, ...).
@@ -201,8 +202,10 @@ def in_batches(
     owners: list[tuple[ClipViews, list]] = []
 
     def run() -> None:
-        results = apply(np.stack(batch), [clip.row for clip, _ in owners])
-        for (_, own), result in zip(owners, results, strict=True):
+        rows = [clip.row for clip, _ in owners]
+        padding = size - len(batch)
+        results = apply(np.stack(batch + batch[-1:] * padding), rows + rows[-1:] * padding)
+        for (_, own), result in zip(owners, results, strict=False):
             own.append(result)
         batch.clear()
         owners.clear()

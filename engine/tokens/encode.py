@@ -99,7 +99,6 @@ class TokenWriter:
         start = time.perf_counter()
         encoded = self.model.encode(inputs).float().cpu().numpy()
         self.forward_seconds += time.perf_counter() - start
-        self.clips += len(views)
         return encoded
 
     def views_of(self, subset: str, videos: Sequence[int]) -> Iterator[ClipViews]:
@@ -163,6 +162,7 @@ class TokenWriter:
                         if clip.error:
                             raise DataError(clip.error)
                         parts.append(tokens)
+                        self.clips += len(tokens)
                         bar.update(len(tokens))
                     tokens = np.concatenate(parts)
                     assert len(tokens) == clips[subset, video]
