@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import stat
 import unicodedata
@@ -14,6 +15,7 @@ import msgspec
 
 T = TypeVar("T")
 MOST_TEXT = 256 << 20  # bytes of a text or JSON file
+BLANKS = " \t\r\n\f\v"  # what a line may begin and end with
 MOST_NAME = 255  # bytes of one name, as file systems have it
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -108,10 +110,14 @@ def read_text(path: Path, most: int = MOST_TEXT, what: str = "file") -> str:
         raise DataError(f"cannot read {path}: it is not UTF-8 ({error})") from None
 
 
-def read_lines(path: Path) -> list[tuple[str, str]]:
-    """("file:line", stripped line) of a text file's lines that are not blank."""
-    lines = read_text(path).splitlines()
-    return [(f"{path}:{n}", line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
+def read_lines(path: Path, most: int = MOST_TEXT, what: str = "file") -> list[tuple[str, str]]:
+    """("file:line", stripped line) of a text file's lines that are not blank.
+
+    Only a line feed ends a line: other separators, such as U+2028, are part of it.
+    """
+    lines = io.StringIO(read_text(path, most, what), newline="\n")
+    stripped = ((n, line.strip(BLANKS)) for n, line in enumerate(lines, 1))
+    return [(f"{path}:{n}", line) for n, line in stripped if line]
 
 
 def read_json(path: Path, kind: type[T], most: int = MOST_TEXT) -> T:

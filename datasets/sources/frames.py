@@ -1,5 +1,6 @@
 """Frame folders as a source: whether all listed images are there, and reading them."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from datasets.sources.reader import JpegReader, read_bytes
 
 def check_inside(record: VideoRecord, path: Path, root: Path) -> None:
     """Raises DataError if what a record names lies outside `root`, by way of a link."""
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         raise DataError(
             f"{record.line}: '{record.folder}' is a link out of {root}; put the frames there, or "
             "give --frames the folder that it points into"
@@ -37,7 +38,7 @@ def check_record(record: VideoRecord, root: Path, names: FrameNames, modality: s
 
 
 def _disk_message(record: VideoRecord, folder: Path, names: FrameNames, modality: str) -> str:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return f"{record.line}: no frame folder {folder}; extract its frames or give --frames"
     counts = count_images(folder, names, modality)
     if len(set(counts)) > 1:
