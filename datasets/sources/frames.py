@@ -4,10 +4,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from datasets.files import DataError
+from datasets.files import DataError, read_bytes
 from datasets.records import VideoRecord
 from datasets.sources.folders import FrameNames, count_images
-from datasets.sources.reader import JpegReader, read_bytes
+from datasets.sources.reader import MAX_PIXELS, JpegReader
 
 
 def check_inside(record: VideoRecord, path: Path, root: Path) -> None:
@@ -53,7 +53,7 @@ def _disk_message(record: VideoRecord, folder: Path, names: FrameNames, modality
 
 
 class FrameReader(JpegReader):
-    """Reads the frame folders in `root`; `modality`, `size`, `scaled`: see `JpegReader`."""
+    """Reads the frame folders in `root`; the other arguments: see `JpegReader`."""
 
     def __init__(
         self,
@@ -62,8 +62,9 @@ class FrameReader(JpegReader):
         modality: str,
         size: tuple[int, int],
         scaled: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ):
-        super().__init__(modality, size, scaled)
+        super().__init__(modality, size, scaled, max_pixels)
         self.root, self.names = root, names
 
     def files(self, record: VideoRecord, number: int) -> list[tuple[str, bytes]]:
