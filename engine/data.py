@@ -114,13 +114,20 @@ def warn_of_other_data(content: dict, here: dict, what: object, subsets: tuple[s
         print(f"warning: other data than {what} was made with: {difference}")
 
 
-def frame_reader(spec: ArchSpec, split: Split, scaled: bool = False) -> Reader:
+def frame_reader(
+    spec: ArchSpec,
+    split: Split,
+    scaled: bool = False,
+    max_megapixels: float = DataConfig.max_megapixels,
+) -> Reader:
     """Reads the split's images at the architecture's size; prints from where.
 
-    `scaled`: JPEGs of at least twice that size are decoded at a fraction of it.
+    Args:
+        scaled: JPEGs of at least twice that size are decoded at a fraction of it.
+        max_megapixels: larger images are refused.
     """
     print(f"reading {split.source}" + (", decoded at a fraction of its size" if scaled else ""))
-    return split.source.reader(spec.input.resize, scaled)
+    return split.source.reader(spec.input.resize, scaled, round(max_megapixels * 1e6))
 
 
 def video_loader(dataset: Dataset, workers: int) -> DataLoader:

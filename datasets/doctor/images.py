@@ -20,9 +20,9 @@ from datasets.sources.reader import (
     MAX_RATIO,
     check_image,
     decode_image,
-    read_file,
     read_header,
     read_image,
+    read_image_file,
 )
 
 HASHED_FRAMES = 5
@@ -85,9 +85,14 @@ class ImageChecks:
     ) -> Iterator[tuple[int, list[np.ndarray]]]:
         """(number, grey images) of the steps that can be read; records sizes and qualities."""
         headers: list[Header] = []
+        planes = len(self.names.patterns(modality))
         for number in folder.of(modality) if self.deep else few:
             images = []
-            for path in self.names.find(self.frames / report.video, modality, number):
+            paths = self.names.find(self.frames / report.video, modality, number)
+            if len(paths) < planes:  # though it is in the folder
+                message = f"{modality} image {number} is a link that leads to no file"
+                self._add(report, "error", "unreadable", message)
+            for path in paths:
                 try:
                     header, (image, damaged) = read_header(path), read_strictly(path)
                 except DataError as error:
@@ -99,7 +104,7 @@ class ImageChecks:
                     self._add(report, "warning", "damaged", f"{path} has damaged data inside")
                 headers.append(header)
                 images.append(image)
-            if len(images) == len(self.names.patterns(modality)):
+            if len(images) == planes:
                 yield number, images
         report.sizes[modality] = list(dict.fromkeys(header.size for header in headers))
         if qualities := [header.quality for header in headers if header.quality]:
@@ -208,7 +213,7 @@ def read_strictly(path: Path) -> tuple[np.ndarray, bool]:
 
     Raises DataError if it cannot be read or breaks off early.
     """
-    data = read_file(path)
+    data = read_image_file(path)
     check_image(data, str(path))
     try:
         return simplejpeg.decode_jpeg(data, "GRAY")[..., 0], False

@@ -146,7 +146,7 @@ def opencv_errors(name: str) -> Iterator[None]:
         raise DataError(f"{name} is not a readable image ({error.err or error})") from None
 
 
-def read_file(path: Path) -> bytes:
+def read_image_file(path: Path) -> bytes:
     """A regular file's content; raises DataError for every reason."""
     try:
         return read_bytes(path)
@@ -156,7 +156,7 @@ def read_file(path: Path) -> bytes:
 
 def read_header(path: Path) -> Header:
     """What the first bytes of an image file say; raises DataError if it is none."""
-    data = read_file(path)
+    data = read_image_file(path)
     try:
         return parse_header(data)
     except ValueError as error:
@@ -165,7 +165,7 @@ def read_header(path: Path) -> Header:
 
 def read_image(path: Path, flags: int) -> np.ndarray:
     """Decodes an image file; raises DataError if it cannot be read or breaks off early."""
-    return decode_image(read_file(path), flags, str(path))
+    return decode_image(read_image_file(path), flags, str(path))
 
 
 class Reader(ABC):

@@ -18,6 +18,7 @@ from datasets.records import VideoRecord
 from datasets.sampling import CLIP_RULES, single_clip
 from datasets.sources.reader import Reader
 from engine import distributed
+from engine.config import DataConfig
 from engine.data import frame_reader, normalization, training_transform, video_loader
 from engine.tokens.cache import (
     count_views,
@@ -87,6 +88,7 @@ class TokenWriter:
     batch_size: int
     workers: int
     scaled: bool = False
+    max_megapixels: float = DataConfig.max_megapixels
     clips: int = 0
     forward_seconds: float = 0.0
 
@@ -114,7 +116,7 @@ class TokenWriter:
             self.split.train,
             videos,
             kept["train"],
-            frame_reader(spec, self.split, self.scaled),
+            frame_reader(spec, self.split, self.scaled, self.max_megapixels),
             length=spec.frames,
             transform=training_transform(spec, kept["mirror"]),
             seed=kept["seed"],
@@ -133,7 +135,7 @@ class TokenWriter:
             return [*CLIP_RULES[kept["clips"]](count, length), *central]
 
         records = [self.split.val[video] for video in videos]
-        reader = frame_reader(spec, self.split, self.scaled)
+        reader = frame_reader(spec, self.split, self.scaled, self.max_megapixels)
         dataset = VideoDataset(records, reader, spec.frames, choose)
         for images, indices, error in video_loader(dataset, self.workers):
             if error:

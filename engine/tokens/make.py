@@ -73,9 +73,16 @@ def prepare_writer(config: CacheConfig) -> TokenWriter:
     distributed.wait_for_all()
     batch_size = config.batch_size or (10 if device.type == "cuda" else 2)
     model = model.to(device).eval()
-    scaled = config.data.scaled_decoding
     return TokenWriter(
-        model, split, folder, metadata, device, batch_size, config.data.workers, scaled
+        model,
+        split,
+        folder,
+        metadata,
+        device,
+        batch_size,
+        config.data.workers,
+        config.data.scaled_decoding,
+        config.data.max_megapixels,
     )
 
 
