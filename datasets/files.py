@@ -24,6 +24,8 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+# without waiting for a pipe's writer; whole bytes on Windows
+_AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -108,22 +110,24 @@ def read_bytes(path: Path | str, most: int = MOST_TEXT) -> bytes:
     FileNotFoundError stays; all else that cannot be read, pipes and devices too, is a DataError.
     """
     try:
-        with open(path, "rb", buffering=0, opener=_open_at_once) as file:
-            state = os.fstat(file.fileno())
+        descriptor = os.open(path, _AT_ONCE)
+        try:
+            state = os.fstat(descriptor)
             if not stat.S_ISREG(state.st_mode):
                 kind = _KINDS.get(stat.S_IFMT(state.st_mode), "no regular file")
                 raise DataError(f"{path} is {kind}, not a file")
             if state.st_size > most:
                 raise DataError(f"{path} is larger than {most} bytes; it is not read")
-            return file.readall()
+            content = os.read(descriptor, state.st_size + 1)
+            while len(content) < state.st_size and (more := os.read(descriptor, state.st_size)):
+                content += more  # some file systems give a file in pieces
+            return content
+        finally:
+            os.close(descriptor)
     except (FileNotFoundError, DataError):
         raise
     except (OSError, ValueError) as error:  # a loop of links, a socket; a NUL in the name
         raise DataError(f"cannot read {path}: {error}") from None
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # no waiting for a pipe's writer
 
 
 def read_text(path: Path, most: int = MOST_TEXT, what: str = "file") -> str:
