@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 Image.MAX_IMAGE_PIXELS = None
 
 Bytes = bytes | memoryview
-JPEG_START = b"\xff\xd8"
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 QUALITY_TOLERANCE = 3
 # Sum over the luminance table of ITU-T T.81, annex K.1, as libjpeg scales it, for quality 1..100.
 BASE_TABLE = np.array(

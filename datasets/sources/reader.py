@@ -22,13 +22,22 @@ import simplejpeg
 
 from datasets.files import DataError, read_bytes
 from datasets.records import VideoRecord
-from datasets.sources.jpeg import JPEG_START, Bytes, Header, ends_early, parse_header, read_size
+from datasets.sources.jpeg import (
+    JPEG_END,
+    JPEG_START,
+    Bytes,
+    Header,
+    ends_early,
+    parse_header,
+    read_size,
+)
 
 PART = 8  # images that pass through the transforms together, and so stay in the processor's cache
 # Processes are the parallelism, and OpenCV's own threads would hang in a forked one.
 cv2.setNumThreads(1)
 
 MAX_PIXELS = 64_000_000  # of an image, unless the user allows more
+TRUNCATED = "{} is a truncated JPEG ({} bytes); extract it again"
 MAX_RATIO = 8  # between the areas of one video's images
 
 
@@ -113,6 +122,8 @@ def check_image(
     try:
         size, grey = read_size(data)
     except ValueError as error:
+        if data[:2] == JPEG_START and data[-2:] != JPEG_END:
+            raise DataError(TRUNCATED.format(name, len(data))) from None
         raise DataError(f"{name} is not a readable image ({len(data)} bytes, {error})") from None
     if not 0 < size[0] * size[1] <= max_pixels:
         raise DataError(
@@ -129,7 +140,7 @@ def decode_image(data: bytes, flags: int, name: str, max_pixels: int = MAX_PIXEL
     """
     check_image(data, name, max_pixels)
     if data[:2] == JPEG_START and ends_early(data):
-        raise DataError(f"{name} is a truncated JPEG ({len(data)} bytes); extract it again")
+        raise DataError(TRUNCATED.format(name, len(data)))
     with opencv_errors(name):
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if image is None:
