@@ -7,7 +7,7 @@ folder of frame folders, packs or videos. One with the usual file names needs no
 from pathlib import Path
 
 from datasets.files import DataError
-from datasets.lists import read_list
+from datasets.lists import find_repeated, read_list
 from datasets.sources.choose import Split, choose_source
 from datasets.specs import (
     DATASETS,
@@ -42,7 +42,8 @@ def create_dataset(
         size: (width, height) that will be read, to find the pack of that size.
         source: a kind of `datasets.sources.choose.SOURCE_KINDS`; None takes what is there.
 
-    Raises DataError, naming file and line, for whatever is wrong with lists or frames.
+    Raises DataError, naming file and line, for whatever is wrong with lists or frames. A video may
+    be twice in a training list, but not in a validation list, by whose numbers results are judged.
     """
     spec, class_names = open_dataset(dataset, settings, frames)
     # lists
@@ -51,6 +52,11 @@ def create_dataset(
         path = settings / dataset / f"{subset}_{modality}_split{split}.txt"
         if subset in subsets or (class_names is None and path.exists()):
             lists[subset] = read_list(path, class_names and len(class_names))
+    for record, first in find_repeated(lists["val"]) if "val" in subsets else ():
+        raise DataError(
+            f"{record.line}: '{record.folder}' is listed already, in {first.line}: a test would "
+            "count it twice; remove a line"
+        )
     if class_names is None:
         labels = (record.label for records in lists.values() for record in records)
         class_names = unnamed_classes(1 + max(labels))

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import stat
 import unicodedata
@@ -14,6 +15,7 @@ import msgspec
 
 T = TypeVar("T")
 MOST_TEXT = 256 << 20  # bytes of a text or JSON file
+BLANKS = " \t\r\n\f\v"  # what a line may begin and end with
 MOST_NAME = 255  # bytes of one name, as file systems have it
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -22,6 +24,8 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+# without waiting for a pipe's writer; whole bytes on Windows
+_AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -100,6 +104,32 @@ def read_limited(path: Path, most: int = MOST_TEXT, what: str = "file") -> bytes
     return content
 
 
+def read_bytes(path: Path | str, most: int = MOST_TEXT) -> bytes:
+    """The same with a single look at the opened file, for those of which millions are read.
+
+    FileNotFoundError stays; all else that cannot be read, pipes and devices too, is a DataError.
+    """
+    try:
+        descriptor = os.open(path, _AT_ONCE)
+        try:
+            state = os.fstat(descriptor)
+            if not stat.S_ISREG(state.st_mode):
+                kind = _KINDS.get(stat.S_IFMT(state.st_mode), "no regular file")
+                raise DataError(f"{path} is {kind}, not a file")
+            if state.st_size > most:
+                raise DataError(f"{path} is larger than {most} bytes; it is not read")
+            content = os.read(descriptor, state.st_size + 1)
+            while len(content) < state.st_size and (more := os.read(descriptor, state.st_size)):
+                content += more  # some file systems give a file in pieces
+            return content
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, DataError):
+        raise
+    except (OSError, ValueError) as error:  # a loop of links, a socket; a NUL in the name
+        raise DataError(f"cannot read {path}: {error}") from None
+
+
 def read_text(path: Path, most: int = MOST_TEXT, what: str = "file") -> str:
     """A UTF-8 file's text, without a byte-order mark; raises DataError as `read_limited` does."""
     try:
@@ -108,10 +138,14 @@ def read_text(path: Path, most: int = MOST_TEXT, what: str = "file") -> str:
         raise DataError(f"cannot read {path}: it is not UTF-8 ({error})") from None
 
 
-def read_lines(path: Path) -> list[tuple[str, str]]:
-    """("file:line", stripped line) of a text file's lines that are not blank."""
-    lines = read_text(path).splitlines()
-    return [(f"{path}:{n}", line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
+def read_lines(path: Path, most: int = MOST_TEXT, what: str = "file") -> list[tuple[str, str]]:
+    """("file:line", stripped line) of a text file's lines that are not blank.
+
+    Only a line feed ends a line: other separators, such as U+2028, are part of it.
+    """
+    lines = io.StringIO(read_text(path, most, what), newline="\n")
+    stripped = ((n, line.strip(BLANKS)) for n, line in enumerate(lines, 1))
+    return [(f"{path}:{n}", line) for n, line in stripped if line]
 
 
 def read_json(path: Path, kind: type[T], most: int = MOST_TEXT) -> T:

@@ -15,7 +15,8 @@ from datasets.lists import SUBSET_NAMES
 from datasets.records import VideoRecord
 from datasets.sampling import spread
 from datasets.sources.choose import Source, Split
-from datasets.sources.jpeg import QUALITY_TOLERANCE, read_header
+from datasets.sources.jpeg import QUALITY_TOLERANCE
+from datasets.sources.reader import read_header
 from datasets.specs import unnamed_classes
 
 SAMPLED = 32  # videos of a list whose image headers are read

@@ -4,6 +4,11 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+# What is refused without memory: beyond all known datasets.
+MOST_LIST = 64 << 20  # bytes of a list, or of a classes.txt
+MOST_CLASSES = 100_000
+MOST_FRAMES = 10_000_000  # of a video
+
 # Clips that belong together, which a split or a fold must not separate.
 # What it is, how certain, and a pattern whose brackets are the group. The first that fits counts.
 RULES = [

@@ -1,14 +1,16 @@
 """The table of known datasets: for each, what its lists do not say."""
 
 import hashlib
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import datasets.hmdb51 as hmdb51
 import datasets.ucf101 as ucf101
-from datasets.files import DataError, read_lines
-from datasets.records import VideoRecord
+from datasets.files import DataError, printable, read_lines
+from datasets.records import MOST_CLASSES, MOST_LIST, VideoRecord
 from datasets.sources.folders import USUAL_NAMES, FrameNames
 
 
@@ -99,15 +101,27 @@ def compare_with_published(
 
 
 def read_class_names(path: Path) -> list[str] | None:
-    """Class names of a `classes.txt`, one a line in the order of the labels; None without one."""
-    if not path.exists():
+    """Class names of a `classes.txt`, one a line in the order of the labels; None without one.
+
+    Raises DataError if it cannot be read, is empty, names a class twice, or more than MOST_CLASSES.
+    """
+    if not os.path.lexists(path):
         return None
-    names = [name for _, name in read_lines(path)]
-    if not names:
+    lines = read_lines(path, MOST_LIST)
+    if not lines:
         raise DataError(f"{path} is empty; give one class name a line, or remove it")
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    if len(lines) > MOST_CLASSES:
+        raise DataError(f"{path} names {len(lines):,} classes; at most {MOST_CLASSES:,} are read")
+    for where, name in lines:
+        if printable(name) != name or len(name.splitlines()) > 1:
+            raise DataError(
+                f"{where}: the class name {printable(repr(name))} holds control characters"
+            )
+    names = [name for _, name in lines]
+    repeated = sorted(name for name, number in Counter(names).items() if number > 1)
     if repeated:
-        raise DataError(f"{path} names classes twice: {', '.join(repeated)}")
+        some = ", ".join(repeated[:5]) + (", ..." if len(repeated) > 5 else "")
+        raise DataError(f"{path} names classes twice: {some}")
     return names
 
 

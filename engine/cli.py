@@ -125,6 +125,13 @@ def data_parent() -> argparse.ArgumentParser:
         **YES,
         help="decode JPEGs of twice the size or more at a fraction of it: faster, other pixels",
     )
+    add(
+        "--max-megapixels",
+        type=above_zero,
+        default=DataConfig.max_megapixels,
+        metavar="N",
+        help="largest image that is read; a larger one is an error (%(default)g)",
+    )
     add("-j", "--workers", type=non_negative, default=2, help="loader processes (%(default)s)")
     add("--device", help="cuda, cpu, mps, ...; default: cuda if there is one")
     return parent

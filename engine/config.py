@@ -20,6 +20,7 @@ class DataConfig:
     frames: Path | None = None
     source: str | None = None  # None: what is there
     scaled_decoding: bool = False
+    max_megapixels: float = 64.0  # of an image; a larger one is refused
     workers: int = 2
     device: str | None = None
 

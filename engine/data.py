@@ -112,13 +112,11 @@ def warn_of_other_data(content: dict, here: dict, what: object, subsets: tuple[s
         print(f"warning: other data than {what} was made with: {difference}")
 
 
-def frame_reader(spec: ArchSpec, split: Split, scaled: bool = False) -> Reader:
-    """Reads the split's images at the architecture's size; prints from where.
-
-    `scaled`: JPEGs of at least twice that size are decoded at a fraction of it.
-    """
+def frame_reader(spec: ArchSpec, split: Split, data: DataConfig) -> Reader:
+    """Reads the split's images at the architecture's size; prints from where."""
+    scaled = data.scaled_decoding
     print(f"reading {split.source}" + (", decoded at a fraction of its size" if scaled else ""))
-    return split.source.reader(spec.input.resize, scaled)
+    return split.source.reader(spec.input.resize, scaled, round(data.max_megapixels * 1e6))
 
 
 def flow_bound(split: Split) -> float | None:

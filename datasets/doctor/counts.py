@@ -1,6 +1,9 @@
 """Lists against the frame folders: missing folders, wrong counts, gaps, numbering from 0."""
 
+import os
 from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
 
 from datasets.doctor.dataset import CheckedDataset, VideoList, read_lists
 from datasets.doctor.findings import Finding
@@ -10,9 +13,9 @@ from datasets.sources.folders import MODALITIES, Folder, find_frame_folders
 
 def check_links(dataset: CheckedDataset) -> Iterator[Finding]:
     """Frame folders that are links to somewhere else are refused when they are read."""
-    root, home = dataset.frames, dataset.frames.resolve()
+    root, home = dataset.frames, os.path.realpath(dataset.frames)
     for folder in dataset.folders:
-        if not (root / folder).resolve().is_relative_to(home):
+        if not Path(os.path.realpath(root / folder)).is_relative_to(home):
             message = f"'{folder}' is a link out of {root}"
             fix = "put the frames there, or give --frames the folder that it points into"
             yield Finding("error", "link", folder, message, fix)
@@ -42,7 +45,8 @@ def _numbering(video: str, plane: str, numbers: Sequence[int]) -> Iterator[tuple
         return
     if numbers[0] == 0:
         yield "from-zero", f"'{video}': {plane} images are numbered from 0; they must begin with 1"
-    missing = sorted(set(range(1, numbers[-1])) - set(numbers))
+    there = set(numbers)  # the last number may be any, far beyond what a set could hold
+    missing = [*islice((n for n in range(1, numbers[-1]) if n not in there), 6)]
     if missing:
         some = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
         yield "gap", f"'{video}': {plane} images {some} are missing below {numbers[-1]}"

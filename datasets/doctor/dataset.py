@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.doctor.findings import Finding, Fixes
-from datasets.files import DataError, read_lines
+from datasets.files import DataError, normal_name, read_lines
 from datasets.lists import parse_line
-from datasets.records import VideoRecord
+from datasets.records import MOST_LIST, VideoRecord
 from datasets.sources.folders import MODALITIES, Folder, list_folder
 from datasets.specs import DatasetSpec, open_dataset, unnamed_classes
 
@@ -100,11 +100,16 @@ def read_lists(folder: Path, split: int | None, modalities: Sequence[str]) -> li
 
 def _read(path: Path) -> tuple[list[VideoRecord], list[Finding]]:
     records, findings = [], []
-    for where, line in read_lines(path):
+    try:
+        lines = read_lines(path, MOST_LIST, "list")
+    except DataError as error:
+        return [], [Finding("error", "no-list", "", str(error), "write the list again")]
+    for where, line in lines:
         try:
             records.append(parse_line(line, where))
         except DataError as error:
-            video, fix = line.rsplit(maxsplit=2)[0], f"correct line {where.rpartition(':')[2]}"
+            video = normal_name(line.rsplit(maxsplit=2)[0])
+            fix = f"correct line {where.rpartition(':')[2]}"
             findings.append(Finding("error", "bad-line", video, str(error), fix))
     if not records:
         findings.append(Finding("error", "no-videos", "", f"the list {path} has no videos"))

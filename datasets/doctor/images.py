@@ -15,8 +15,15 @@ from datasets.files import DataError
 from datasets.preparation import Preparation
 from datasets.sampling import spread
 from datasets.sources.folders import Folder, FrameNames
-from datasets.sources.jpeg import QUALITY_TOLERANCE, Header, read_header
-from datasets.sources.reader import JPEG_START, decode_image, read_image
+from datasets.sources.jpeg import JPEG_START, QUALITY_TOLERANCE, Header
+from datasets.sources.reader import (
+    MAX_RATIO,
+    check_image,
+    decode_image,
+    read_header,
+    read_image,
+    read_image_file,
+)
 
 HASHED_FRAMES = 5
 LOWEST_QUALITY = 80
@@ -78,19 +85,26 @@ class ImageChecks:
     ) -> Iterator[tuple[int, list[np.ndarray]]]:
         """(number, grey images) of the steps that can be read; records sizes and qualities."""
         headers: list[Header] = []
+        planes = len(self.names.patterns(modality))
         for number in folder.of(modality) if self.deep else few:
             images = []
-            for path in self.names.find(self.frames / report.video, modality, number):
+            paths = self.names.find(self.frames / report.video, modality, number)
+            if len(paths) < planes:  # though it is in the folder
+                message = f"{modality} image {number} is a link that leads to no file"
+                self._add(report, "error", "unreadable", message)
+            for path in paths:
                 try:
                     header, (image, damaged) = read_header(path), read_strictly(path)
                 except DataError as error:
                     self._add(report, "error", "unreadable", str(error))
                     continue
+                if modality == "flow" and not header.grey:
+                    self._add_once(report, "flow-colour", f"{path} has 3 channels: flow is grey")
                 if damaged:
                     self._add(report, "warning", "damaged", f"{path} has damaged data inside")
                 headers.append(header)
                 images.append(image)
-            if len(images) == len(self.names.patterns(modality)):
+            if len(images) == planes:
                 yield number, images
         report.sizes[modality] = list(dict.fromkeys(header.size for header in headers))
         if qualities := [header.quality for header in headers if header.quality]:
@@ -124,8 +138,10 @@ class ImageChecks:
             video, sizes = report.video, report.sizes.get(modality, [])
             if len(sizes) > 1:
                 message = f"'{video}' has {modality} images of several sizes: {_sizes(sizes)}"
+                areas = [width * height for width, height in sizes]
+                severity = "error" if max(areas) > MAX_RATIO * min(areas) else "warning"
                 fix = self.fixes.extract_again(video)
-                yield Finding("warning", "sizes-mixed", video, message, fix)
+                yield Finding(severity, "sizes-mixed", video, message, fix)
             elif sizes:
                 uniform[video] = sizes[0]
         if not uniform:
@@ -165,6 +181,10 @@ class ImageChecks:
                 message += f", not {self.preparation.quality} as recorded"
                 yield Finding("warning", "quality-recorded", video, message, fix)
 
+    def _add_once(self, report: VideoReport, kind: str, message: str) -> None:
+        if all(finding.kind != kind for finding in report.findings):
+            self._add(report, "error", kind, message)
+
     def _add(self, report: VideoReport, severity: str, kind: str, message: str) -> None:
         video = report.video
         if str(self.frames / video) not in message:
@@ -193,11 +213,10 @@ def read_strictly(path: Path) -> tuple[np.ndarray, bool]:
 
     Raises DataError if it cannot be read or breaks off early.
     """
+    data = read_image_file(path)
+    check_image(data, str(path))
     try:
-        data = path.read_bytes()
         return simplejpeg.decode_jpeg(data, "GRAY")[..., 0], False
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:  # also what decoders accept without a word
         image = decode_image(data, cv2.IMREAD_GRAYSCALE, str(path))
         return image, data.startswith(JPEG_START)

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from datasets.doctor.dataset import CheckedDataset
 from datasets.doctor.findings import Finding
-from datasets.lists import SUBSET_NAMES
+from datasets.lists import SUBSET_NAMES, find_repeated
 from datasets.records import VideoRecord, group_of
 from datasets.specs import compare_with_published
+
+MOST_UNUSED = 1000  # classes; more are one finding
 
 
 def check_subsets(dataset: CheckedDataset) -> Iterator[Finding]:
@@ -59,8 +61,12 @@ def check_labels(dataset: CheckedDataset) -> Iterator[Finding]:
                 message = f"labelled {record.label}, but {first.label} in {first.line}"
                 yield _label_finding("two-labels", record, message)
         used = {record.label for record in entry.records}
-        for label in sorted(set(range(len(names))) - used) if entry.records else ():
-            message = f"{entry.path.name} has no video of class {label} ('{names[label]}')"
+        unused = sorted(set(range(len(names))) - used) if entry.records else []
+        missing = [f"class {label} ('{names[label]}')" for label in unused[:MOST_UNUSED]]
+        if len(unused) > MOST_UNUSED:
+            missing = [f"{len(unused):,} of the {len(names):,} classes"]
+        for what in missing:
+            message = f"{entry.path.name} has no video of {what}"
             fix = "correct the labels, classes.txt, or how the videos are split"
             yield Finding("warning", "label-unused", "", message, fix)
 
@@ -78,14 +84,12 @@ def check_overlap(dataset: CheckedDataset) -> Iterator[Finding]:
     sides: dict[tuple[int, str], dict[str, list[VideoRecord]]] = {}
     for entry in dataset.lists:
         side = sides.setdefault((entry.split, entry.subset), defaultdict(list))
-        seen: dict[str, VideoRecord] = {}
         for record in entry.records:
-            first = seen.setdefault(record.folder, record)
-            if first is record:
-                side[record.folder].append(record)
-                continue
+            side[record.folder].append(record)
+        severity = "error" if entry.subset == "val" else "warning"  # a test refuses it
+        for record, first in find_repeated(entry.records):
             message = f"{record.line}: '{record.folder}' is listed already, in {first.line}"
-            yield Finding("warning", "listed-twice", record.folder, message, drop_line(record))
+            yield Finding(severity, "listed-twice", record.folder, message, drop_line(record))
     for split in sorted({split for split, _ in sides}):
         train, val = (sides.get((split, subset), {}) for subset in SUBSET_NAMES)
         for folder in sorted(train.keys() & val.keys()):

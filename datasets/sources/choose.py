@@ -10,7 +10,7 @@ from datasets.records import VideoRecord
 from datasets.sources.folders import FrameNames
 from datasets.sources.frames import FrameReader, check_inside, check_record
 from datasets.sources.packed import SUFFIX, PackReader, check_packed, open_pack, pack_name
-from datasets.sources.reader import Reader
+from datasets.sources.reader import MAX_PIXELS, Reader
 from datasets.sources.videos import VideoReader, find_video
 
 FOLDERS, PACKED, VIDEOS = "folders", "packed", "videos"
@@ -69,12 +69,14 @@ class Source:
             return None
         return f"packed at {pack.size[0]}x{pack.size[1]}, quality {pack.quality}"
 
-    def reader(self, size: tuple[int, int], scaled: bool = False) -> Reader:
-        """Reads at (width, height) `size`; `scaled`: see `JpegReader`."""
+    def reader(
+        self, size: tuple[int, int], scaled: bool = False, max_pixels: int = MAX_PIXELS
+    ) -> Reader:
+        """Reads at (width, height) `size`; `scaled`, `max_pixels`: see `JpegReader`."""
         if self.kind == FOLDERS:
-            return FrameReader(self.root, self.names, self.modality, size, scaled)
+            return FrameReader(self.root, self.names, self.modality, size, scaled, max_pixels)
         if self.kind == PACKED:
-            return PackReader(self.pack, self.modality, size, scaled)
+            return PackReader(self.pack, self.modality, size, scaled, max_pixels)
         prepared = self.preparation()
         if prepared is None or prepared.width is None:  # frames of unrecorded size
             prepared = Preparation()

@@ -37,7 +37,7 @@ class FrameNames:
         found = []
         for pattern in self.patterns(modality):
             candidates = (folder / (pattern.format(number) + s) for s in self.suffixes(modality))
-            found += islice(filter(Path.exists, candidates), 1)
+            found += islice(filter(os.path.exists, candidates), 1)
         return found
 
 
@@ -77,9 +77,12 @@ def list_folder(path: Path, names: FrameNames) -> Folder | None:
     """What lies in a folder, from one listing and no look at any file; None without a folder."""
     try:
         files = os.listdir(path)
-    except (FileNotFoundError, NotADirectoryError):
+    except PermissionError:
+        raise
+    except (OSError, ValueError):  # none, a file, a loop of links, a name that is too long
         return None
-    text = "\n".join(["", *files, ""])  # searched as a whole: datasets have millions of files
+    # Searched as a whole: datasets have millions of files. No name holds a "/".
+    text = "/".join(["", *files, ""])
     rgb, x, y = (
         _numbers(text, pattern, names.suffixes(modality))
         for modality in MODALITIES
@@ -92,7 +95,8 @@ def _numbers(text: str, pattern: str, suffixes: tuple[str, ...]) -> Sequence[int
     prefix = pattern.split("{")[0]
     digits = len(pattern.format(0)) - len(prefix)
     endings = "|".join(map(re.escape, suffixes))
-    name = rf"\n{re.escape(prefix)}(\d{{{digits}}}|[1-9]\d{{{digits},}})(?:{endings})(?=\n)"
+    number = f"[0-9]{{{digits}}}|[1-9][0-9]{{{digits},}}"
+    name = rf"/{re.escape(prefix)}({number})(?:{endings})(?=/)"
     numbers = sorted({*map(int, re.findall(name, text))})
     whole = range(1, len(numbers) + 1)
     return whole if numbers == list(whole) else numbers

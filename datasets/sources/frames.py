@@ -1,17 +1,18 @@
 """Frame folders as a source: whether all listed images are there, and reading them."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
-from datasets.files import DataError
+from datasets.files import DataError, read_bytes
 from datasets.records import VideoRecord
 from datasets.sources.folders import FrameNames, count_images
-from datasets.sources.reader import JpegReader, read_bytes
+from datasets.sources.reader import MAX_PIXELS, JpegReader
 
 
 def check_inside(record: VideoRecord, path: Path, root: Path) -> None:
     """Raises DataError if what a record names lies outside `root`, by way of a link."""
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         raise DataError(
             f"{record.line}: '{record.folder}' is a link out of {root}; put the frames there, or "
             "give --frames the folder that it points into"
@@ -37,7 +38,7 @@ def check_record(record: VideoRecord, root: Path, names: FrameNames, modality: s
 
 
 def _disk_message(record: VideoRecord, folder: Path, names: FrameNames, modality: str) -> str:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return f"{record.line}: no frame folder {folder}; extract its frames or give --frames"
     counts = count_images(folder, names, modality)
     if len(set(counts)) > 1:
@@ -52,7 +53,7 @@ def _disk_message(record: VideoRecord, folder: Path, names: FrameNames, modality
 
 
 class FrameReader(JpegReader):
-    """Reads the frame folders in `root`; `modality`, `size`, `scaled`: see `JpegReader`."""
+    """Reads the frame folders in `root`; the other arguments: see `JpegReader`."""
 
     def __init__(
         self,
@@ -61,8 +62,9 @@ class FrameReader(JpegReader):
         modality: str,
         size: tuple[int, int],
         scaled: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ):
-        super().__init__(modality, size, scaled)
+        super().__init__(modality, size, scaled, max_pixels)
         self.root, self.names = root, names
 
     def files(self, record: VideoRecord, number: int) -> list[tuple[str, bytes]]:

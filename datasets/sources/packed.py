@@ -18,7 +18,7 @@ import numpy as np
 
 from datasets.files import DataError
 from datasets.records import VideoRecord
-from datasets.sources.reader import JpegReader
+from datasets.sources.reader import MAX_PIXELS, JpegReader
 
 SUFFIX = ".lmdb"
 PACK_FORMAT = 1
@@ -176,10 +176,17 @@ os.register_at_fork(after_in_child=_close_inherited)
 
 
 class PackReader(JpegReader):
-    """Reads the pack at `path`; `modality`, `size`, `scaled`: see `JpegReader`."""
+    """Reads the pack at `path`; the other arguments: see `JpegReader`."""
 
-    def __init__(self, path: Path, modality: str, size: tuple[int, int], scaled: bool = False):
-        super().__init__(modality, size, scaled)
+    def __init__(
+        self,
+        path: Path,
+        modality: str,
+        size: tuple[int, int],
+        scaled: bool = False,
+        max_pixels: int = MAX_PIXELS,
+    ):
+        super().__init__(modality, size, scaled, max_pixels)
         self.path = path
 
     def files(self, record: VideoRecord, number: int) -> list[tuple[str, memoryview]]:

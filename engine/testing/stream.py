@@ -98,7 +98,7 @@ def build_stream(config: TestConfig, arch: str, checkpoint: Path | None) -> Stre
         prepare, batch_size = Tensor.float, CACHED_BATCH
     else:
         warn_of_other_data(content, fingerprint(split), checkpoint, ("val",))
-        reader = frame_reader(spec, split, config.data.scaled_decoding)
+        reader = frame_reader(spec, split, config.data)
         read = partial(
             frame_clips,
             split.val,

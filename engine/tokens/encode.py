@@ -19,6 +19,7 @@ from datasets.records import VideoRecord
 from datasets.sampling import CLIP_RULES, single_clip
 from datasets.sources.reader import Reader
 from engine import distributed
+from engine.config import DataConfig
 from engine.data import frame_reader, normalization, training_transform
 from engine.loading import ClipViews, Loader, frame_views, in_batches
 from engine.tokens.cache import (
@@ -87,8 +88,7 @@ class TokenWriter:
     metadata: dict
     device: torch.device
     batch_size: int
-    workers: int
-    scaled: bool = False
+    data: DataConfig
     clips: int = 0
     forward_seconds: float = 0.0
 
@@ -111,13 +111,13 @@ class TokenWriter:
             self.split.train,
             videos,
             kept["train"],
-            frame_reader(spec, self.split, self.scaled),
+            frame_reader(spec, self.split, self.data),
             length=spec.frames,
             transform=training_transform(spec, kept["mirror"]),
             seed=kept["seed"],
         )
         item_bytes = kept["train"] * math.prod(spec.clip_shape)
-        loader = Loader(dataset, self.workers, item_bytes, batch_size=None)
+        loader = Loader(dataset, self.data.workers, item_bytes, batch_size=None)
         for video, (clips,) in zip(videos, loader, strict=True):
             yield ClipViews(video, list(clips.numpy()))
 
@@ -133,11 +133,9 @@ class TokenWriter:
         def ten_crop(video: int, clip: int) -> bool:
             return kept["crops"] > 1 and clip < len(rule(records[video].count, spec.frames))
 
-        clips = VideoClips(
-            records, frame_reader(spec, self.split, self.scaled), spec.frames, choose
-        )
+        clips = VideoClips(records, frame_reader(spec, self.split, self.data), spec.frames, choose)
         yield from frame_views(
-            clips, videos, spec.input.crop, ten_crop, kept["mirror"], self.workers
+            clips, videos, spec.input.crop, ten_crop, kept["mirror"], self.data.workers
         )
 
     def run(self, todo: dict[str, list[int]]) -> None:

@@ -73,10 +73,7 @@ def prepare_writer(config: CacheConfig) -> TokenWriter:
     distributed.wait_for_all()
     batch_size = config.batch_size or (10 if device.type == "cuda" else 2)
     model = model.to(device).eval()
-    scaled = config.data.scaled_decoding
-    return TokenWriter(
-        model, split, folder, metadata, device, batch_size, config.data.workers, scaled
-    )
+    return TokenWriter(model, split, folder, metadata, device, batch_size, config.data)
 
 
 def _load(config: CacheConfig, model: VideoNet, split: Split) -> tuple[Path | None, str]:

@@ -81,7 +81,7 @@ def _clip_data(config: TrainingConfig, spec: ArchSpec, device: torch.device) -> 
     data = fingerprint(split)
     print(describe(data))
     # clips
-    reader = frame_reader(spec, split, config.data.scaled_decoding)
+    reader = frame_reader(spec, split, config.data)
     flip = choose_flip(config.flip, split)
     dataset = partial(
         ClipDataset,

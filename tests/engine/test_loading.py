@@ -128,7 +128,10 @@ def test_the_soft_limit_of_descriptors_is_raised(monkeypatch):
 
 def test_a_dead_loader_process_ends_the_run_with_its_reason():
     batches = torch.utils.data.BatchSampler(range(12), 4, False)
-    with pytest.raises(UsageError, match="loader processes failed.*(killed by signal|exited unexpectedly).*--workers"):
+    with pytest.raises(
+        UsageError,
+        match="loader processes failed.*(killed by signal|exited unexpectedly).*--workers",
+    ):
         values(Loader(Numbers(fatal=6), 2, 4000, batch_sampler=batches))
 
 

@@ -139,13 +139,13 @@ def no_image(patient, video):
 
 
 @fault
-def bits_flipped(patient, video):
+def data_end_inside(patient, video):
     path = patient.files(video, "img_*")[5]
     data = bytearray(path.read_bytes())
     middle = len(data) * 2 // 3
     data[middle : middle + 40] = b"\xff\xd0" * 20  # restart markers where none belong
     path.write_bytes(bytes(data))
-    return "damaged", video
+    return "unreadable", video
 
 
 @fault
@@ -295,3 +295,16 @@ def flow_of_something_else(patient, video):
         noise = rng.normal(128, 20, (height // 8, width // 8)).clip(0, 255).astype(np.uint8)
         cv2.imwrite(str(path), cv2.resize(noise, (width, height)))
     return "flow-unrelated", video
+
+
+@fault
+def bytes_left_over(patient, video):
+    path = patient.files(video, "img_*")[5]
+    path.write_bytes(path.read_bytes()[:-2] + bytes(20) + b"\xff\xd9")
+    return "damaged", video
+
+
+@fault
+def flow_in_colour(patient, video):
+    patient.rewrite(video, "flow_x*", lambda image: cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
+    return "flow-colour", video

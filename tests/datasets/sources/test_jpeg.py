@@ -27,8 +27,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("grey_file", [False, True])
-@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize(("grey_file", "grey"), [(False, False), (True, False), (True, True)])
 def test_pixels_are_opencvs(form, grey_file, grey):
     image = picture()[..., 0] if grey_file else picture()
     data = jpeg(image, *FORMS[form])

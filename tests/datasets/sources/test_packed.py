@@ -83,7 +83,7 @@ def test_resized_images_are_what_the_reader_sees_but_for_the_quality(toy):
 def smooth(toy) -> None:
     """Blurs the toy's noise, which no JPEG keeps."""
     for path in (toy.frames / "c/v (#1)").iterdir():
-        image = cv2.GaussianBlur(cv2.imread(str(path)), (9, 9), 0)
+        image = cv2.GaussianBlur(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), (9, 9), 0)
         path.write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
 
 

@@ -117,7 +117,7 @@ def test_the_hash_is_the_encoders():
 
 def test_training_views_are_those_of_the_first_epochs(cached, split):
     model, cache = model_of("rgb_tiny3D16f"), open_cache(cached)
-    reader = build.frame_reader(model.spec, split)
+    reader = build.frame_reader(model.spec, split, DataConfig("toy"))
     normalize = build.normalization(model.spec)
     clips = {
         "train": ClipDataset(
@@ -149,7 +149,7 @@ def test_test_views_are_counted_as_the_test_does(cached, split):
 
 
 def test_images_of_a_video_are_read_once(tiny, split):
-    reader = build.frame_reader(get_arch("rgb_tiny3D16f"), split)
+    reader = build.frame_reader(get_arch("rgb_tiny3D16f"), split, DataConfig("toy"))
     remembering, read = RememberingReader(reader), []
     real = reader.read_unique
     reader.read_unique = lambda record, numbers: read.extend(numbers) or real(record, numbers)
