@@ -1,6 +1,7 @@
 """Files that are hostile or nonsense: refused in words, never executed, never a traceback."""
 
 import copy
+import time
 import zipfile
 
 import pytest
@@ -178,5 +179,51 @@ def test_any_bytes_are_read_or_refused_in_words(tmp_path, noise):
 def test_the_table_of_metadata_names_every_field(model):
     content = content_of(model)
     assert metadata_faults(content) == []
-    for key in EXPECTED.keys() - {"mirror", "progress", "flow_bound"}:
-        assert metadata_faults({key: object()}), key
+    for key in EXPECTED:
+        for value in (object(), torch.ones(2), ["x"], {1: 2}):
+            allowed = key == "class_names" and value == ["x"]
+            assert bool(metadata_faults({key: value})) != allowed, (key, value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *[("best_prec1", v) for v in (float("nan"), 1e300, -5.0, "50", True, torch.tensor(101.0))],
+        *[("best_loss", v) for v in (float("nan"), -1.0, None)],
+        *[("epoch", v) for v in ("3", -1, 2.5, 10**400, True, float("nan"))],
+        *[("seed", v) for v in (-1, 10**400, 0.5)],
+        ("flags", {"lr": [1]}),
+        ("class_names", ["x" * 2000]),
+    ],
+)
+def test_numbers_and_names_of_impossible_values_are_refused(tmp_path, model, key, value):
+    path = saved(tmp_path, content_of(model, **{key: value}))
+    with pytest.raises(CheckpointError, match=f"does not fit:\n  {key}: .* in the file, where"):
+        load(path, model)
+
+
+def folded(times: int) -> list:
+    """A list of 2**times values that is stored as `times` lists."""
+    values = [0]
+    for _ in range(times):
+        values = [values, values]
+    return values
+
+
+@pytest.mark.parametrize("key", [*EXPECTED, "state_dict", "unknown"])
+@pytest.mark.parametrize("times", [18, 40, 300])
+def test_values_that_refer_to_each_other_are_counted_not_unfolded(tmp_path, model, key, times):
+    """Within the limits of depth it is too many values, beyond them too deep."""
+    bomb = [folded(times)] * 100
+    path = saved(tmp_path, content_of(model) | {key: {"a": bomb}})
+    start = time.monotonic()
+    with pytest.raises(CheckpointError, match="too many values, or lie too deep"):
+        load(path, model)
+    assert time.monotonic() - start < 1
+
+
+def test_a_list_within_itself_is_refused(tmp_path, model):
+    circle = []
+    circle.append(circle)
+    with pytest.raises(CheckpointError, match="lie too deep"):
+        load(saved(tmp_path, content_of(model, flags={"a": circle})), model)
