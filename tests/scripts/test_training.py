@@ -1,7 +1,10 @@
 """The two training scripts as a user runs them, on a dataset of a few tiny videos."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +22,7 @@ from engine.training import run as run_module
 from engine.training.build import build_data, build_model
 from engine.training.epoch import NonFiniteLoss
 from models import ArchError, get_arch
-from tests.conftest import TinyDataset, run_script
+from tests.conftest import ROOT, TinyDataset, run_script
 
 BERT = "rgb_tiny3D16f_bert10_FRMB"
 QUICK = ["--workers", "0", "-b", "4", "--iter-size", "2", "--lr", "1e-3"]
@@ -225,6 +228,21 @@ def test_max_steps(tiny, tmp_path, capsys):
     assert [line["steps"] for line in log] == [2, 1]
     assert "stopped after --max-steps 3" in capsys.readouterr().out
     assert (folder / "last.pth.tar").exists()
+
+
+def test_nothing_that_cannot_be_printed_ends_a_training(tiny, tmp_path):
+    """stdout on a full disk, and stderr without a reader."""
+    flags = [*tiny.flags, "--arch", BERT, "--output", tmp_path, *QUICK, "--epochs", 2]
+    read, write = os.pipe()
+    os.close(read)
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "two_stream_bert2.py", *map(str, flags), "--print-freq", "1"]
+        code = subprocess.run(command, cwd=ROOT, stdout=full, stderr=write).returncode
+    os.close(write)
+    (folder,) = tmp_path.iterdir()
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert code == 0 and [line["epoch"] for line in log] == [1, 2]
+    assert all(0 < line["train"]["clips_per_second"] < 1e6 for line in log)
 
 
 def test_sgd_on_flow_with_segments_and_cosine(tiny, tmp_path):
