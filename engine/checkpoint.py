@@ -4,26 +4,29 @@ A file is a dict with the reference implementation's keys (`epoch, arch, state_d
 best_loss, optimizer`) and, from this code, what is needed to use the weights rightly.
 """
 
-import math
-from collections.abc import Callable, Mapping
+import reprlib
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypedDict
 
+import msgspec
 import numpy as np
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from datasets.specs import unnamed_classes
 from engine import __version__
 from engine.files import CheckpointError, read_file, strip_wrappers
-from engine.metrics import EpochStats
+from engine.metrics import Count, EpochStats
 from models import ArchSpec
 from video_transforms import INVERTED, NO_FLIP, PLAIN
 
 BEST, LAST = "model_best.pth.tar", "last.pth.tar"
 BEST_AVERAGE = "model_best_ema.pth.tar"  # the weights' moving average at its best
 FORMAT_VERSION = 1
+MOST_VALUES, MOST_DEPTH = 5_000_000, 20  # of tables and lists: Kinetics' lists are 2 million
 
 
 def make_checkpoint(
@@ -71,6 +74,7 @@ def load_checkpoint(path: Path, spec: ArchSpec, model: nn.Module, class_names: l
     Raises CheckpointError with everything that differs.
     """
     content = read_file(path)
+    check_size(content, path)
     if not isinstance(content.get("state_dict"), Mapping):
         raise CheckpointError(
             f"{path} has no 'state_dict': it is no checkpoint of a training. "
@@ -121,7 +125,7 @@ def _differences(
     # input, weights
     ours = spec.describe_input()
     found += [
-        f"input {key}: {value} in the file, {ours.get(key)} in this code"
+        f"input {key}: {shown(value)} in the file, {ours.get(key)} in this code"
         for key, value in content.get("input", ours).items()
         if value != ours.get(key)
     ]
@@ -173,68 +177,103 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
-def _is_finite(value: Any) -> bool:
+# What a file may hold under a key, for msgspec.
+_Name = Annotated[str, Meta(max_length=1000)]
+_Percent = Annotated[float, Meta(ge=-1, le=100.001)]  # -1: of nothing yet
+_Scalar = bool | Annotated[int, Meta(ge=-(2**53), le=2**53)] | float | _Name | None
+
+
+class _Progress(TypedDict):
+    result: dict[_Name, float]  # an EpochStats's fields
+    permutation: Tensor  # int64 (videos,)
+
+
+class _Fingerprint(TypedDict, total=False):
+    hash: _Name
+    dataset: _Name
+    split: int
+    modality: _Name
+    classes: list[_Name]
+    preparation: dict[_Name, _Scalar] | None
+    images_as: _Name | None
+    lists: dict[_Name, dict[Literal["videos", "counts"], list[int]]]
+    images: dict[_Name, dict[_Name, list[_Name] | float | None]]
+
+
+# Key -> (what it must be, its type).
+EXPECTED: dict[str, tuple[str, Any]] = {
+    "format_version": ("a whole number", Count),
+    "epoch": ("a number of epochs", Annotated[int, Meta(ge=0, le=2**31)]),
+    "arch": ("a name", _Name),
+    "dataset": ("a name", _Name),
+    "split": ("a whole number", Count),
+    "seed": ("a whole number", Count),
+    "best_prec1": ("a percentage", _Percent),
+    "best_loss": ("a loss", Annotated[float, Meta(ge=0)]),
+    "best_ema": ("a percentage", _Percent),
+    "class_names": ("a list of names", list[_Name]),
+    "input": ("a table of names", dict[_Name, _Scalar | list[float]]),
+    "flags": ("a table of names", dict[_Name, _Scalar]),
+    "fingerprint": ("a fingerprint of data", _Fingerprint),
+    "mirror": ("how clips are flipped", Literal[PLAIN, INVERTED, NO_FLIP]),
+    "flow_bound": ("a number or nothing", Annotated[float, Meta(ge=-1e6, le=1e6)] | None),
+    "optimizer": ("an optimizer's state", dict[_Name, Any]),
+    "scheduler": ("a schedule's state", dict[_Name, Any]),
+    "learner": ("a table of names", dict[_Name, Any]),
+    "progress": ("a place in an epoch", _Progress | None),
+    "random_states": ("a list, one for each process", list[dict[_Name, Any] | None]),
+}
+
+
+def metadata_faults(content: Mapping[str, Any]) -> list[str]:
+    """What of a checkpoint's content is not what its key promises, a line each."""
+    return [
+        f"{key}: {shown(content[key])} in the file, where {what} belongs"
+        for key, (what, kind) in EXPECTED.items()
+        if key in content and not _is_a(kind, content[key])
+    ]
+
+
+def _is_a(kind: Any, value: Any) -> bool:
+    if isinstance(value, Tensor | np.number):  # the reference implementation's accuracies
+        return _is_number(value) and _is_a(kind, value.item())
     try:
-        return _is_number(value) and math.isfinite(value)
-    except OverflowError:
+        msgspec.convert(value, kind)
+        return kind != EXPECTED["progress"][1] or value is None or _is_progress(**value)
+    except (ValueError, TypeError, AttributeError, RecursionError):  # a tensor has no keys
         return False
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
-
-
-def _is_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
-def _is_named(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
-
-
-def _is_progress(value: Any) -> bool:
-    if value is None:
-        return True
-    if not _is_named(value) or not {"result", "permutation"} <= value.keys():
-        return False
-    result, order = value["result"], value["permutation"]
-    counts = {field.name: field.type for field in fields(EpochStats)}
+def _is_progress(result: Mapping[str, float], permutation: Tensor) -> bool:
+    stats = msgspec.convert(result, EpochStats)
     return (
-        isinstance(order, Tensor)
-        and order.dtype == torch.int64
-        and order.ndim == 1
-        and sorted(order.tolist()) == list(range(len(order)))
-        and _is_named(result)
-        and result.keys() <= counts.keys()
-        and all(_is_finite(number) and number >= 0 for number in result.values())
-        and all(_is_count(number) for key, number in result.items() if counts[key] is int)
-        and result.get("videos", 0) <= len(order)
+        permutation.dtype == torch.int64
+        and permutation.ndim == 1
+        and sorted(permutation.tolist()) == list(range(len(permutation)))
+        and result.keys() <= {field.name for field in fields(EpochStats)}
+        and stats.top1_hits <= stats.top3_hits <= stats.videos <= len(permutation)
     )
 
 
-# Key -> (what it must be, how to tell).
-EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "format_version": ("a whole number", _is_count),
-    "epoch": ("a whole number", _is_count),
-    "arch": ("a name", lambda value: isinstance(value, str)),
-    "dataset": ("a name", lambda value: isinstance(value, str)),
-    "split": ("a whole number", _is_count),
-    "seed": ("a whole number", _is_count),
-    "best_prec1": ("a number", _is_number),
-    "best_loss": ("a number", _is_number),
-    "best_ema": ("a number", _is_number),
-    "class_names": ("a list of names", _is_names),
-    "input": ("a table of names", _is_named),
-    "flags": ("a table of names", _is_named),
-    "fingerprint": ("a fingerprint of data", _is_named),
-    "mirror": ("how clips are flipped", lambda value: value in (PLAIN, INVERTED, NO_FLIP)),
-    "flow_bound": ("a number or nothing", lambda value: value is None or _is_finite(value)),
-    "optimizer": ("an optimizer's state", _is_named),
-    "scheduler": ("a schedule's state", _is_named),
-    "learner": ("a table of names", _is_named),
-    "progress": ("a place in an epoch", _is_progress),
-    "random_states": ("a list, one for each process", lambda value: isinstance(value, list)),
-}
+def check_size(content: Mapping, path: Path) -> None:
+    """Raises CheckpointError for more values, or deeper nested ones, than a checkpoint has.
+
+    A list that is stored once may be referred to often: few bytes can stand for more values than
+    anything could compare, copy or print.
+    """
+    if _count(content, {}) > MOST_VALUES:
+        raise CheckpointError(f"{path}: its tables and lists hold too many values, or lie too deep")
+
+
+def _count(value: Any, known: dict[int, int], depth: int = 0) -> int:
+    """How many values it stands for; `known`: of the containers that were counted already."""
+    if id(value) not in known:
+        if depth > MOST_DEPTH:
+            return MOST_VALUES + 1
+        isin = [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
+        inner = [v for v in isin if isinstance(v, Mapping | list | tuple | set)]
+        known[id(value)] = len(isin) + sum(_count(v, known, depth + 1) for v in inner)
+    return known[id(value)]
 
 
 def is_like(value: Any, ours: Any) -> bool:
@@ -253,15 +292,8 @@ def is_like(value: Any, ours: Any) -> bool:
     return _is_number(value)
 
 
-def metadata_faults(content: Mapping[str, Any]) -> list[str]:
-    """What of a checkpoint's content is not what its key promises, a line each."""
-    return [
-        f"{key}: {_shown(content[key])} in the file, where {what} belongs"
-        for key, (what, is_right) in EXPECTED.items()
-        if key in content and not is_right(content[key])
-    ]
-
-
-def _shown(value: Any) -> str:
-    text = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
-    return text if len(text) <= 40 else f"{text[:37]}..."
+def shown(value: Any) -> str:
+    """A value of a file for a message: cut where it is long."""
+    has_digits = isinstance(value, int) and value.bit_length() > 100  # perhaps thousands
+    is_short = isinstance(value, str | int | float | list | tuple | None) and not has_digits
+    return reprlib.repr(value) if is_short else type(value).__name__

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from datasets import DataError
 from datasets.sources.choose import SOURCE_KINDS
 from engine import UsageError, distributed
 from engine.config import CacheConfig, DataConfig, Recipe, TestConfig, TrainingConfig
+from engine.console import console
 from engine.files import DEFAULT_CACHE, CheckpointError, resolve
 from engine.flag_types import (
     above_zero,
@@ -37,17 +39,21 @@ Config = TypeVar("Config")
 
 def run(main: Callable[[], int | None]) -> None:
     """Runs a script: a user's mistake becomes one readable line and exit code 1."""
-    try:
-        with distributed.processes():
-            code = main()
-        sys.exit(code)
-    except USER_ERRORS as error:
-        # After a loader process's error the message follows that process's traceback.
-        message = str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
-        sys.exit(f"{distributed.who()}error: {message}")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    with console():
+        try:
+            with distributed.processes():
+                code = main()
+        except USER_ERRORS as error:
+            # After a loader process's error the message follows that process's traceback.
+            distributed.report_error(str(error).rpartition(f"{type(error).__name__}: ")[2].strip())
+            code = 1
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            code = 130
+        except Exception:  # a mistake of ours: here, where names in it are escaped
+            traceback.print_exc()
+            code = 1
+    sys.exit(code)
 
 
 def fill(config: type[Config], args: argparse.Namespace, **given: Any) -> Config:

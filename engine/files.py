@@ -11,6 +11,7 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -48,11 +49,29 @@ def run_folder(output: Path | None, dataset: str, arch: str, split: int) -> Path
 
 def save_atomically(payload: dict, path: Path) -> None:
     """Writes a PyTorch file, to the disk itself; raises OSError if it cannot be written."""
-    try:
-        with written_whole(path, sync=True) as file:
-            torch.save(payload, file)
-    except RuntimeError as error:  # how torch.save says that it cannot write
-        raise OSError(f"cannot write {path}: {error}") from error
+    with written_whole(path, sync=True) as file:
+        watched = _Watched(file)
+        try:
+            torch.save(payload, watched)
+        except RuntimeError as error:  # torch's own, whatever the reason
+            if watched.error is not None:
+                raise OSError(watched.error.errno, watched.error.strerror, str(path)) from None
+            raise OSError(f"cannot write {path}: {error}") from error
+
+
+class _Watched:
+    """A file to write in, that remembers why it could not be written."""
+
+    def __init__(self, file: IO[bytes]):
+        self.file, self.flush = file, file.flush
+        self.error: OSError | None = None
+
+    def write(self, data: object) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
 
 
 def read_file(path: Path, what: str = "checkpoint") -> dict:

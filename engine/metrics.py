@@ -3,7 +3,9 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -14,12 +16,12 @@ def topk_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     """Whether each video's label is among its k highest scores, bool (videos,).
 
     A label whose score is equalled by others is ranked after them: a constant answer is wrong,
-    and so is a video that could not be scored (NaN).
+    and so is a video that could not be scored, or with a score that is not finite.
     """
     k = min(k, scores.shape[1])
     own = scores[np.arange(len(labels)), labels][:, None]
-    rank = (scores >= own).sum(axis=1)  # 1 is the best, and 0 has no scores
-    return (rank >= 1) & (rank <= k)
+    rank = (scores >= own).sum(axis=1)  # 1 is the best
+    return (rank <= k) & np.isfinite(scores).all(axis=1)
 
 
 def topk_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
@@ -28,8 +30,8 @@ def topk_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
 
 
 def predicted_classes(scores: np.ndarray) -> np.ndarray:
-    """The class of each video's highest score, int64 (videos,); -1 if it could not be scored."""
-    return np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1))
+    """The class of each video's highest score, int64 (videos,); -1 if a score is not finite."""
+    return np.where(np.isfinite(scores).all(axis=1), scores.argmax(axis=1), -1)
 
 
 def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -66,6 +68,11 @@ def fuse(streams: Sequence[np.ndarray], weights: Sequence[float] | None = None) 
         )
 
 
+# What a file may say of a number of things, and of a sum.
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Amount = Annotated[float, msgspec.Meta(ge=0, le=1e300)]
+
+
 @dataclass
 class EpochStats:
     """Sums over the videos of one pass; the properties are what is reported.
@@ -74,18 +81,19 @@ class EpochStats:
         videos, steps: videos seen and optimizer steps taken.
         clips: clips that went through the network.
         loss_sum: cross-entropy over the videos, nats.
-        top1_hits, top3_hits: videos whose label is the first, or among the first three.
+        top1_hits, top3_hits: videos whose label is the first, or among the first three; logits
+            that are not finite are wrong.
         loading, computing: seconds spent waiting for data, and on the rest.
     """
 
-    videos: int = 0
-    clips: int = 0
-    steps: int = 0
-    loss_sum: float = 0.0
-    top1_hits: int = 0
-    top3_hits: int = 0
-    loading: float = 0.0
-    computing: float = 0.0
+    videos: Count = 0
+    clips: Count = 0
+    steps: Count = 0
+    loss_sum: Amount = 0.0
+    top1_hits: Count = 0
+    top3_hits: Count = 0
+    loading: Amount = 0.0
+    computing: Amount = 0.0
 
     @property
     def loss(self) -> float:
@@ -113,7 +121,7 @@ class EpochStats:
     def add(self, logits: Tensor, labels: Tensor, loss: float, clips: int) -> None:
         """Counts a batch: logits (N, classes), labels (N,), its summed loss, its clips."""
         best = logits.topk(min(3, logits.shape[1]), dim=1).indices  # (N, 3)
-        hits = best == labels[:, None]
+        hits = (best == labels[:, None]) & logits.isfinite().all(dim=1, keepdim=True)
         self.videos += len(labels)
         self.clips += clips
         self.loss_sum += loss

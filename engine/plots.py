@@ -1,6 +1,6 @@
 """Pictures: learning curves, confusion matrices and accuracies of several runs, as PNG files."""
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
@@ -34,15 +34,13 @@ def plot_confusion_matrix(matrix: np.ndarray, class_names: list[str], path: Path
     save_figure(figure, path)
 
 
-def plot_curves(log: Path, path: Path) -> None:
-    """Loss and top-1 by epoch, from a run's log; an epoch that was run twice shows the last run."""
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    epochs = {line["epoch"]: line for line in lines}
+def plot_curves(curves: Mapping[str, Mapping[int, tuple[float, float]]], path: Path) -> None:
+    """Loss and top-1 by epoch: subset -> epoch -> (nats, percent)."""
     figure, (loss, top1) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-    for subset, label in (("train", "training"), ("val", "validation")):
-        for axes, key in ((loss, "loss"), (top1, "top1")):
-            values = [epochs[epoch][subset][key] for epoch in sorted(epochs)]
-            axes.plot(sorted(epochs), values, marker=".", label=label)
+    for label, values in curves.items():
+        for place, axes in enumerate((loss, top1)):
+            epochs = sorted(values)
+            axes.plot(epochs, [values[n][place] for n in epochs], marker=".", label=label)
     loss.set(xlabel="epoch", ylabel="cross-entropy, nats")
     top1.set(xlabel="epoch", ylabel="top-1, %", ylim=(0, 100))
     for axes in (loss, top1):

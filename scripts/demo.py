@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tabulate import tabulate
 
 from engine.checkpoint import LAST
-from engine.cli import new_parser
+from engine.cli import new_parser, run
 from engine.files import ROOT, run_folder
 from engine.flag_types import positive
 
@@ -83,4 +83,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -4,7 +4,6 @@ python scripts/list_archs.py            prints it
 python scripts/list_archs.py --update   writes it into docs/ARCHITECTURES.md
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from engine.cli import new_parser, run
 from engine.files import ROOT
 from engine.metrics import count_flops
 from models import create_model, get_arch, list_archs
@@ -47,12 +47,15 @@ def updated(document: str) -> str:
     return f"{before}{TABLE_BEGIN}\n{arch_table()}\n{TABLE_END}{after}"
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main() -> int:
+    parser = new_parser(__doc__)
     parser.add_argument("--update", action="store_true", help="write docs/ARCHITECTURES.md")
     if parser.parse_args().update:
         DOCUMENT.write_text(updated(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
     else:
         print(arch_table())
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

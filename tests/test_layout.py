@@ -25,7 +25,7 @@ ALLOWED = {
 }
 # The floors of engine/: a room imports rooms of lower floors alone, and no room of its own.
 FLOORS = [
-    {"files", "config", "metrics", "plots"},
+    {"files", "config", "metrics", "plots", "console"},
     {"weights", "data", "loading", "checkpoint", "distributed"},
     {"tokens"},
     {"training", "testing"},

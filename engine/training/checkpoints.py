@@ -1,9 +1,7 @@
 """When a run saves, and what it keeps: the last, the best, the newest epochs; and a full disk."""
 
 import copy
-import os
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,14 +10,25 @@ from engine import distributed
 from engine.checkpoint import BEST, BEST_AVERAGE, LAST, load_checkpoint, make_checkpoint
 from engine.config import TrainingConfig
 from engine.data import SUBSETS, warn_of_other_data
-from engine.files import read_file, resolve, save_atomically
+from engine.files import save_atomically
 from engine.metrics import EpochStats
 from engine.training.build import TrainingData
-from engine.training.log import LOG_FILE
+from engine.training.epoch import NonFiniteLoss
+from engine.training.folder import (
+    describe_held,
+    keep_newest,
+    newest_finite,
+    set_later_aside,
+    set_run_aside,
+)
 from engine.training.signals import Interrupted, Signals, continuing_command
-from engine.training.state import StepState, TrainingState, changed_flags, random_states
-
-EPOCH_FILE = "epoch_{:04d}.pth.tar"
+from engine.training.state import (
+    StepState,
+    TrainingState,
+    changed_flags,
+    check_list,
+    random_states,
+)
 
 
 class CheckpointManager:
@@ -52,8 +61,11 @@ class CheckpointManager:
         """Ends a training that a signal or a death cut short, and says how to continue it.
 
         A signal's state is saved already; after the death of a loader process, or of another
-        process, that of the last optimizer step is saved now. Other errors are raised.
+        process, that of the last optimizer step is saved now. Other errors are raised; a loss that
+        is no number with what could be used instead.
         """
+        if isinstance(error, NonFiniteLoss):
+            raise NonFiniteLoss(f"{error}; {self._advice()}") from None
         if isinstance(error, Interrupted):
             self.exit_code, can_continue = error.code, True
         elif isinstance(error, RuntimeError) and self._is_a_death(error):
@@ -76,15 +88,28 @@ class CheckpointManager:
             return False
         return True
 
+    def _advice(self) -> str:
+        finite = newest_finite(self.folder)
+        if finite is None:
+            return "try a lower --lr or --clip-grad; no checkpoint here has finite weights"
+        return (
+            f"the newest checkpoint with finite weights is {finite}: try --clip-grad with -c "
+            f"{finite}, or begin from its weights, --weights {finite}, with a lower --lr"
+        )
+
     def resume(self, path: Path) -> None:
         """Continues from a checkpoint; a file of the reference implementation serves as well."""
         state, data = self.state, self.data
         content = load_checkpoint(path, data.spec, state.model, data.split.class_names)
         warn_of_other_data(content, data.metadata["fingerprint"], path, SUBSETS)
+        if content.get("progress"):
+            check_list(path, content.get("fingerprint", {}), data.metadata["fingerprint"])
         state.restore(path, content, self.config.recipe)
         distributed.wait_for_all()  # everyone has read, now files may be renamed
-        if distributed.is_main():
-            self._keep_newer_last(path)
+        if path.parent.resolve() != self.folder.resolve():
+            set_run_aside(self.folder)
+        elif distributed.is_main():
+            set_later_aside(self.folder, path, state.epoch)
         inside = ""
         if state.interrupted:
             inside = f" and {state.interrupted['result'].get('steps', 0)} steps of the next"
@@ -133,6 +158,8 @@ class CheckpointManager:
         if self.last_step is None or not distributed.is_main():
             return
         self.last_step.restore(self.state.model)
+        if self._broken_weights():
+            return
         others = [None] * (distributed.world_size() - 1)
         states = [self.last_step.random_states, *others]
         self._write(self._content(self.last_step.stats, states), LAST)
@@ -148,6 +175,7 @@ class CheckpointManager:
         is_time = epoch % self.config.save_freq == 0 or epoch == last or self.state.steps_left == 0
         if not (is_best or is_best_average or is_time):
             return
+        self._check_weights()
         content = self._content(None, distributed.gather(random_states()))
         if not distributed.is_main():
             return
@@ -156,18 +184,48 @@ class CheckpointManager:
         if is_best_average:
             weights = {"state_dict": content["learner"]["ema"], "best_prec1": content["best_ema"]}
             self.unsaved[BEST_AVERAGE] = content | weights
-        for name, unsaved in list(self.unsaved.items()):
-            if self._write(unsaved, name):
-                del self.unsaved[name]
-            else:
-                self.unsaved[name] = copy.deepcopy(unsaved)  # the weights will change
+        self._write_unsaved()
         if self._write(content, LAST) and self.config.keep:
             try:
-                self._keep(content["epoch"])
+                keep_newest(self.folder, epoch, self.config.keep)
             except OSError as error:
-                print(f"warning: epoch {content['epoch']} cannot be kept ({error})", flush=True)
+                print(f"warning: epoch {epoch} cannot be kept ({error})", flush=True)
+
+    def finish(self) -> None:
+        """At the end of a training: what could not be written makes its exit code 1."""
+        if self.exit_code or not self.unsaved:
+            return
+        last = self.unsaved.pop(LAST, None)
+        self._write_unsaved()
+        if last is not None:
+            self._write(last, LAST)
+        if self.unsaved:
+            self.exit_code = 1
+            names = list(self.unsaved)
+            distributed.report_error(
+                f"{' and '.join(names)} cannot be written in {self.folder}: "
+                f"{self.state.epoch} epochs are done, but "
+                f"{', '.join(describe_held(self.folder / name) for name in names)}"
+            )
+
+    def _write_unsaved(self) -> None:
+        """Tries the best ones that are still to be written."""
+        for name in [name for name in self.unsaved if name != LAST]:
+            if not self._write(self.unsaved[name], name):
+                self.unsaved[name] = copy.deepcopy(self.unsaved[name])  # the weights will change
+
+    def _broken_weights(self) -> list[str]:
+        weights = self.state.model.state_dict()
+        return [name for name, value in weights.items() if not value.isfinite().all()]
+
+    def _check_weights(self) -> None:
+        """Raises NonFiniteLoss for weights that no checkpoint is to hold."""
+        if broken := self._broken_weights():
+            title = f"epoch {self.state.epoch + 1}/{self.config.recipe.epochs}"
+            raise NonFiniteLoss(f"{title}: the weights of {broken[0]} are not finite")
 
     def _save_within_epoch(self, stats: EpochStats) -> bool:
+        self._check_weights()
         content = self._content(stats, distributed.gather(random_states()))
         return self._write(content, LAST) if distributed.is_main() else True
 
@@ -197,59 +255,12 @@ class CheckpointManager:
         try:
             save_atomically(content, self.folder / name)
         except OSError as error:
+            self.unsaved[name] = content
             print(
                 f"warning: {self.folder / name} cannot be written ({error}); the earlier file, if "
                 "any, is whole, training continues, and the next save tries again",
                 flush=True,
             )
             return False
+        self.unsaved.pop(name, None)
         return True
-
-    def _keep(self, epoch: int) -> None:
-        """Gives the last checkpoint a second name, and drops the oldest of such names."""
-        kept = self.folder / EPOCH_FILE.format(epoch)
-        kept.unlink(missing_ok=True)
-        os.link(self.folder / LAST, kept)
-        kept_files = self.folder.glob("epoch_*.pth.tar")
-        for path in sorted(kept_files, key=lambda p: p.stat().st_mtime_ns)[: -self.config.keep]:
-            path.unlink()
-
-    def _keep_newer_last(self, path: Path) -> None:
-        """A run resumed from `path` would write over `last`; one of a later epoch is renamed."""
-        last = self.folder / LAST
-        if path == last or not last.exists():
-            return
-        if read_file(last).get("epoch", 0) > self.state.epoch:
-            kept = last.with_name(f"last.before-{time.strftime('%Y%m%d-%H%M%S')}.pth.tar")
-            last.rename(kept)
-            print(f"{LAST} was of a later epoch; it is kept as {kept.name}")
-
-
-def choose_checkpoint(config: TrainingConfig, folder: Path) -> Path | None:
-    """What to continue from or evaluate, None to begin.
-
-    `-c last` begins a run that has no checkpoint yet, so that one command serves for the first
-    start and all later ones. Processes that torchrun started again resume, whatever the flags say.
-    """
-    choice = config.resume
-    if config.evaluate:
-        choice = choice or "best"
-    elif distributed.was_restarted() and (folder / LAST).exists():
-        choice = "last"
-    elif choice == "last" and not any(folder.glob("*.pth.tar")):
-        print(f"no checkpoint in {folder} yet: the training begins")
-        return None
-    if choice is None:
-        return None
-    names = {"best": BEST, "last": LAST}
-    return folder / names[choice] if choice in names else resolve(Path(choice), "")
-
-
-def set_aside(folder: Path) -> None:
-    """A new training never writes over an earlier one: that is renamed."""
-    if distributed.is_main() and ((folder / LAST).exists() or (folder / LOG_FILE).exists()):
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        earlier = folder.with_name(f"{folder.name}.before-{stamp}")
-        folder.rename(earlier)
-        print(f"an earlier run was there; it is kept as {earlier}")
-    distributed.wait_for_all()

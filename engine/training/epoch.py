@@ -1,7 +1,8 @@
 """One pass over the data: training (clips -> logits -> loss -> step), or validation."""
 
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import fields
 
 import torch
@@ -21,7 +22,7 @@ Prepare = Callable[[Tensor], Tensor]  # clips (N * S, T, H, W, C) -> the network
 
 
 class NonFiniteLoss(ValueError):
-    """The loss became infinite or not a number."""
+    """The loss, a logit or a weight became infinite or not a number."""
 
 
 def train_one_epoch(
@@ -53,10 +54,7 @@ def train_one_epoch(
         try:
             logits, loss = accumulate(state, clips, labels, prepare, recipe, is_last)
         except NonFiniteLoss as error:
-            raise NonFiniteLoss(
-                f"{progress.title}: {error} at step {stats.steps + 1}; "
-                "try a lower --lr, from the beginning or with -c from the best model"
-            ) from None
+            raise NonFiniteLoss(f"{progress.title}: {error} at step {stats.steps + 1}") from None
         count_batch(fresh, logits, labels, loss, clips.shape[1])
         # step
         if is_last:
@@ -69,6 +67,7 @@ def train_one_epoch(
                 call(stats)
             if state.steps_left == 0:
                 break
+    batches.close()  # counts the last batch's time
     pool(stats, fresh)
     return stats
 
@@ -157,6 +156,7 @@ def validate(
     """Loss and accuracies over all processes' batches, in evaluation mode.
 
     `model` is the network or its average; `after_batch` gets the batches done, from 1.
+    Raises NonFiniteLoss, in every process, if the loss or a logit of any is not finite.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -165,22 +165,27 @@ def validate(
     for number, (clips, labels) in enumerate(batches, 1):
         labels = labels.to(device, non_blocking=True)
         logits = video_logits(model, network_input(clips, prepare, device), clips.shape[1], amp)
-        loss = F.cross_entropy(logits, labels, reduction="sum").item()
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        loss = torch.where(logits.isfinite().all(), loss, math.nan).item()
         count_batch(own, logits, labels, loss, clips.shape[1])
         after_batch(number)
     pool(stats, own)
+    if not math.isfinite(stats.loss_sum):
+        raise NonFiniteLoss(f"{progress.title}: the loss or a logit is not finite")
     return stats
 
 
-def timed_batches(loader: Iterable[Batch], stats: EpochStats) -> Iterator[Batch]:
+def timed_batches(loader: Iterable[Batch], stats: EpochStats) -> Generator[Batch, None, None]:
     """The loader's batches; adds up the time until each arrives, and the time it is used."""
     mark = time.perf_counter()
     for batch in loader:
         arrived = time.perf_counter()
         stats.loading += arrived - mark
-        yield batch
-        mark = time.perf_counter()
-        stats.computing += mark - arrived
+        try:
+            yield batch
+        finally:  # also of the last batch of an epoch that ends early
+            mark = time.perf_counter()
+            stats.computing += mark - arrived
 
 
 def count_batch(

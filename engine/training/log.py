@@ -12,16 +12,17 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from datasets import Split
-from datasets.files import written_whole
+from datasets.files import DataError, written_whole
 from datasets.sources.choose import FOLDERS, VIDEOS
 from engine import distributed
 from engine.config import TrainingConfig
 from engine.files import append_whole, write_json
 from engine.metrics import EpochStats
+from engine.training.records import LOG_FILE, read_log
 from engine.training.state import TrainingState
 from models import ArchSpec
 
-LOG_FILE = "log.jsonl"
+BAD_LINES = "log.jsonl.bad"
 SLOW_PERCENT = 20.0  # percent of the time spent waiting for data, from which advice is given
 ENOUGH_SECONDS = 30.0  # of an epoch, after which its times mean something
 
@@ -133,26 +134,25 @@ class RunLog:
     def _tolerant(self, what_follows: str) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except (OSError, DataError) as error:
             print(f"warning: cannot write in {self.folder} ({error}); {what_follows}", flush=True)
 
     def _drop_from(self, first_epoch: int) -> None:
-        """Moves the lines of epochs that will be run again to `log.dropped.jsonl`."""
+        """Moves the lines of epochs that will be run again, and damaged ones, to other files."""
         path = self.folder / LOG_FILE
-        if not path.exists():
+        if not os.path.lexists(path):
             return
-        kept, dropped = [], []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                done = json.loads(line)["epoch"] <= first_epoch
-            except (json.JSONDecodeError, KeyError, TypeError):  # cut off by a kill
-                done = False
-            (kept if done else dropped).append(line + "\n")
-        if dropped:
-            with open(self.folder / "log.dropped.jsonl", "a", encoding="utf-8") as file:
-                file.writelines(dropped)
-            with written_whole(path, "w") as file:
-                file.writelines(kept)
+        epochs, bad = read_log(path)
+        kept = [line for record, line in epochs if record.epoch <= first_epoch]
+        dropped = [line for record, line in epochs if record.epoch > first_epoch]
+        if bad:  # cut off by a kill, or damaged
+            print(f"warning: {len(bad)} lines of {path} say no epoch; they are kept in {BAD_LINES}")
+        for name, lines in (("log.dropped.jsonl", dropped), (BAD_LINES, bad)):
+            if lines:
+                with open(self.folder / name, "ab") as file:
+                    file.writelines(line + b"\n" for line in lines)
+        with written_whole(path) as file:
+            file.writelines(line + b"\n" for line in kept)
 
     def plot(self) -> None:
         """Draws the curves of all epochs that were logged."""
@@ -160,7 +160,13 @@ class RunLog:
 
         if self.active and (self.folder / LOG_FILE).exists():
             with self._tolerant("there is no picture of the curves"):
-                plot_curves(self.folder / LOG_FILE, self.folder / "curves.png")
+                # An epoch that was run twice shows the last run.
+                epochs = {record.epoch: record for record, _ in read_log(self.folder / LOG_FILE)[0]}
+                curves = {
+                    "training": {n: (epochs[n].train.loss, epochs[n].train.top1) for n in epochs},
+                    "validation": {n: (epochs[n].val.loss, epochs[n].val.top1) for n in epochs},
+                }
+                plot_curves(curves, self.folder / "curves.png")
 
     def __enter__(self) -> "RunLog":
         return self

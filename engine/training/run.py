@@ -15,8 +15,9 @@ from engine.config import TrainingConfig
 from engine.data import warn_of_other_data
 from engine.files import run_folder
 from engine.training.build import TrainingData, build_data, build_model, build_state
-from engine.training.checkpoints import CheckpointManager, choose_checkpoint, set_aside
+from engine.training.checkpoints import CheckpointManager
 from engine.training.epoch import train_one_epoch, validate
+from engine.training.folder import choose_checkpoint, owned, set_run_aside
 from engine.training.log import (
     LoadingAdvice,
     Progress,
@@ -35,8 +36,17 @@ def run_training(config: TrainingConfig, make_optimizer: MakeOptimizer) -> int:
 
     `make_optimizer` takes (parameters or groups of them, lr, momentum, weight_decay).
     """
-    recipe, spec = config.recipe, get_arch(config.arch)
+    spec = get_arch(config.arch)
     folder = run_folder(config.output, config.data.dataset, spec.name, config.data.split)
+    if config.evaluate:  # which writes nothing, so another training may go on
+        return train_all_epochs(config, make_optimizer, folder)
+    with owned(folder):
+        return train_all_epochs(config, make_optimizer, folder)
+
+
+def train_all_epochs(config: TrainingConfig, make_optimizer: MakeOptimizer, folder: Path) -> int:
+    """The same, in the run's folder."""
+    recipe, spec = config.recipe, get_arch(config.arch)
     checkpoint = choose_checkpoint(config, folder)
     config = replace(config, resume=checkpoint and (config.resume or "last"))
     # device, data
@@ -62,7 +72,7 @@ def run_training(config: TrainingConfig, make_optimizer: MakeOptimizer) -> int:
         if checkpoint is not None:
             manager.resume(checkpoint)
         else:
-            set_aside(folder)
+            set_run_aside(folder)
         print(describe_start(state, config, data.split), flush=True)
         with RunLog(folder, state.epoch, config.flags()) as log:
             while state.epoch < recipe.epochs and state.steps_left != 0:
@@ -88,6 +98,7 @@ def run_training(config: TrainingConfig, make_optimizer: MakeOptimizer) -> int:
                 manager.save_epoch(val, ema)
         log.plot()
         print(describe_end(state, config, folder))
+        manager.finish()
     return manager.exit_code
 
 

@@ -131,7 +131,10 @@ class TrainingState:
         if state.get("scaler") and self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
-            self.average.module.load_state_dict(state.get("ema", self.model.state_dict()))
+            average = state.get("ema", self.model.state_dict())
+            if not all(value.isfinite().all() for value in average.values()):
+                raise ValueError("its average's weights are not finite")
+            self.average.module.load_state_dict(average)
             self.average.n_averaged.fill_(state.get("ema_steps", 0))
 
     def learner_dict(self) -> dict:
@@ -186,6 +189,33 @@ def restore_optimizer(
     begun = saved[0].get("initial_lr", lr)
     if begun != lr:
         print(f"note: the learning rate of the checkpoint is kept (begun with --lr {begun:g})")
+
+
+def check_list(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Raises CheckpointError for an epoch that was begun with other training videos, or another
+    order of them: what is left of it is kept as places in the list.
+
+    Args:
+        path: the checkpoint's.
+        there, here: the fingerprints of its data and of these; old files have none.
+    """
+    lists = [side.get("lists", {}).get("train", {}).get("videos") for side in (there, here)]
+    if None in lists:
+        print(f"warning: {path} does not say in which order its epoch's list was; is it the same?")
+        return
+    if lists[0] == lists[1]:
+        return
+    if len(lists[0]) != len(lists[1]):
+        what = f"it had {len(lists[0])} videos, now there are {len(lists[1])}"
+    else:
+        places = [n for n, (a, b) in enumerate(zip(*lists, strict=True), 1) if a != b]
+        same = sorted(lists[0]) == sorted(lists[1])
+        what = "the same videos in another order" if same else "other videos or labels"
+        what += f", {len(places)} of {len(lists[0])} videos, the first is number {places[0]}"
+    raise CheckpointError(
+        f"{path} lies within an epoch, and the training list has changed since: {what}; "
+        "restore the list, or continue from a checkpoint of a whole epoch"
+    )
 
 
 def changed_flags(content: Mapping[str, Any], recipe: Recipe) -> list[str]:

@@ -1,5 +1,7 @@
 """Checkpoints: what they hold, and every way in which one is refused."""
 
+import errno
+
 import numpy as np
 import pytest
 import torch
@@ -61,6 +63,16 @@ def test_round_trip(tmp_path, model):
     }
     assert content["versions"]["torch"] == torch.__version__
     assert [p.name for p in tmp_path.iterdir()] == ["model.pth.tar"]
+
+
+def test_a_full_disk_is_said_with_the_path(tmp_path, model):
+    path = tmp_path / "model.pth.tar"
+    save_atomically({"epoch": 1}, path)
+    before = path.read_bytes()
+    (tmp_path / "model.pth.tar.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="disk full: .*model.pth.tar'") as error:
+        save_atomically(content_of(model), path)
+    assert error.value.errno == errno.ENOSPC and path.read_bytes() == before
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", ""])

@@ -36,6 +36,18 @@ def test_a_constant_answer_is_wrong():
     assert topk_accuracy(np.full((4, 4), np.nan), LABELS, 1) == 0
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", range(4))
+def test_scores_that_are_no_numbers_are_wrong(bad, place):
+    scores = SCORES.copy()
+    scores[:, place] = bad
+    assert not topk_hits(scores, LABELS, 4).any()
+    stats = EpochStats()
+    stats.add(torch.from_numpy(scores), torch.from_numpy(LABELS), 1.0, 4)
+    assert (stats.videos, stats.top1_hits, stats.top3_hits) == (4, 0, 0)
+    assert confusion_matrix(scores, LABELS).sum() == 0
+
+
 def test_confusion_and_mean_class_accuracy():
     scores = np.eye(3)[[0, 0, 1, 1]]
     labels = np.array([0, 0, 0, 1])

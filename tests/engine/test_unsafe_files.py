@@ -1,6 +1,8 @@
 """Files that are hostile or nonsense: refused in words, never executed, never a traceback."""
 
+import contextlib
 import copy
+import time
 import zipfile
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.checkpoint import EXPECTED, load_checkpoint, metadata_faults
+from engine.checkpoint import EXPECTED, check_size, load_checkpoint, metadata_faults
 from engine.config import DataConfig, Recipe, TrainingConfig
 from engine.files import CheckpointError, read_file
 from engine.training.build import build_data, build_model, build_state
@@ -16,6 +18,8 @@ from engine.training.state import restore_random_states
 from models import create_model, get_arch
 from opt import adamw
 from tests.engine.test_checkpoint import ARCH, content_of, load, saved
+from tests.mutations import mutated
+from video_transforms import PLAIN
 
 
 @pytest.fixture
@@ -178,5 +182,82 @@ def test_any_bytes_are_read_or_refused_in_words(tmp_path, noise):
 def test_the_table_of_metadata_names_every_field(model):
     content = content_of(model)
     assert metadata_faults(content) == []
-    for key in EXPECTED.keys() - {"mirror", "progress", "flow_bound"}:
-        assert metadata_faults({key: object()}), key
+    for key in EXPECTED:
+        for value in (object(), torch.ones(2), ["x"], {1: 2}):
+            allowed = key == "class_names" and value == ["x"]
+            assert bool(metadata_faults({key: value})) != allowed, (key, value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *[("best_prec1", v) for v in (float("nan"), 1e300, -5.0, "50", True, torch.tensor(101.0))],
+        *[("best_loss", v) for v in (float("nan"), -1.0, None)],
+        *[("epoch", v) for v in ("3", -1, 2.5, 10**400, True, float("nan"))],
+        *[("seed", v) for v in (-1, 10**400, 0.5)],
+        ("flags", {"lr": [1]}),
+        ("class_names", ["x" * 2000]),
+    ],
+)
+def test_numbers_and_names_of_impossible_values_are_refused(tmp_path, model, key, value):
+    path = saved(tmp_path, content_of(model, **{key: value}))
+    with pytest.raises(CheckpointError, match=f"does not fit:\n  {key}: .* in the file, where"):
+        load(path, model)
+
+
+METADATA = {
+    **{"epoch": 3, "arch": ARCH, "best_prec1": 50.0, "best_loss": 0.5, "seed": 0, "split": 1},
+    **{"class_names": ["a", "b"], "flags": {"lr": 0.1, "amp": "off"}, "mirror": PLAIN},
+    **{"flow_bound": None, "input": {"mean": [0.5] * 3}, "random_states": [None]},
+    "fingerprint": {"classes": ["a"], "lists": {"train": {"videos": [1, 2], "counts": [3, 4]}}},
+    "progress": {"result": {"videos": 1}, "permutation": torch.arange(2)},
+}
+
+
+@pytest.fixture(scope="module")
+def metadata_file(tmp_path_factory):
+    """A checkpoint's metadata in PyTorch's older format, whose bytes no checksum protects."""
+    path = tmp_path_factory.mktemp("metadata") / "metadata.pth.tar"
+    torch.save(METADATA, path, _use_new_zipfile_serialization=False)
+    assert metadata_faults(read_file(path)) == []
+    return path
+
+
+@settings(fuzzed, max_examples=300, derandomize=True)
+@given(data=st.data())
+def test_metadata_with_damaged_bytes_are_read_or_refused(metadata_file, data):
+    path = metadata_file.with_name("damaged.pth.tar")
+    path.write_bytes(data.draw(mutated(metadata_file.read_bytes())))
+    with contextlib.suppress(CheckpointError):
+        content = read_file(path)
+        check_size(content, path)
+        if not metadata_faults(content):
+            assert -1 <= float(content.get("best_prec1", 0)) <= 100.001
+            assert 0 <= content.get("epoch", 0) <= 2**31
+
+
+def folded(times: int) -> list:
+    """A list of 2**times values that is stored as `times` lists."""
+    values = [0]
+    for _ in range(times):
+        values = [values, values]
+    return values
+
+
+@pytest.mark.parametrize("key", [*EXPECTED, "state_dict", "unknown"])
+@pytest.mark.parametrize("times", [18, 40, 300])
+def test_values_that_refer_to_each_other_are_counted_not_unfolded(tmp_path, model, key, times):
+    """Within the limits of depth it is too many values, beyond them too deep."""
+    bomb = [folded(times)] * 100
+    path = saved(tmp_path, content_of(model) | {key: {"a": bomb}})
+    start = time.monotonic()
+    with pytest.raises(CheckpointError, match="too many values, or lie too deep"):
+        load(path, model)
+    assert time.monotonic() - start < 1
+
+
+def test_a_list_within_itself_is_refused(tmp_path, model):
+    circle = []
+    circle.append(circle)
+    with pytest.raises(CheckpointError, match="lie too deep"):
+        load(saved(tmp_path, content_of(model, flags={"a": circle})), model)

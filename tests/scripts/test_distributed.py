@@ -19,6 +19,7 @@ from torch import nn
 
 import two_stream_bert2
 from engine.cli import run
+from engine.training.folder import owned
 from scripts import cache_tokens
 from scripts.eval import combined_demo, spatial_demo3D, spatial_demo_bert
 from tests.conftest import ROOT
@@ -156,6 +157,18 @@ def test_tests_give_the_same_scores_for_any_number_of_processes(tiny, trained, t
             np.testing.assert_array_equal(values, scores[2][key])
         tops = [re.findall(r"top-1 [\d.]+ %", text) for text in printed.values()]
         assert tops[0] and tops[0] == tops[1]
+
+
+def test_a_folder_of_another_training_is_refused_by_all(tiny, tmp_path):
+    """All processes of a run share the main one's lock."""
+    argv = training_flags(tiny, tmp_path / "runs", 2, 1)
+    with owned(folder(tiny, tmp_path / "runs")):
+        processes = start("train", argv, tmp_path / "out", 2)
+        join(processes)
+    assert [process.exitcode for process in processes] == [1, 1]
+    for rank in range(2):
+        assert "is another training's: process" in (tmp_path / f"out_{rank}").read_text()
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_evaluation_of_the_best_model_is_the_same(tiny, trained, tmp_path):

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import two_stream_bert2
+from engine import UsageError
 from engine.files import CheckpointError
 from engine.training.signals import continuing_command
 from tests.conftest import run_script
@@ -209,10 +210,13 @@ def test_a_full_disk_loses_nothing(tiny, tmp_path):
     out = tmp_path / "out"
     process = start(flags(tiny, tmp_path, "-c", "last"), printed=out, file_size=100_000)
     process.join()
-    assert process.exitcode == 0
+    assert process.exitcode == 1
     printed = out.read_text()
     assert "cannot be written" in printed and "the next save tries again" in printed
+    assert "File too large" in printed and "enforce fail" not in printed
     assert f"epoch {EPOCHS}/{EPOCHS}" in printed
+    (error,) = [line for line in printed.splitlines() if line.startswith("error:")]
+    assert f"{EPOCHS} epochs are done, but" in error and "last.pth.tar holds epoch 1" in error
     assert (run / "last.pth.tar").read_bytes() == before
     assert not list(run.glob("*.tmp"))
 
@@ -250,6 +254,75 @@ def test_a_truncated_last_offers_the_others(tiny, tmp_path):
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(CheckpointError, match="truncated.*newest first: .*epoch_0003.pth.tar"):
         two_stream_bert2.main(flags(tiny, tmp_path, "-c", "last"))
+    damaged = path.read_bytes()
+    assert two_stream_bert2.main(flags(tiny, tmp_path, "-c", "best", "--epochs", 4)) == 0
+    (kept,) = path.parent.glob("last.before-*.pth.tar")
+    assert kept.read_bytes() == damaged
+
+
+def test_two_trainings_do_not_share_a_folder(whole, tiny, tmp_path):
+    """The second, and a second `-c last`, say who is there; the first is not disturbed."""
+    process = start(flags(tiny, tmp_path))
+    wait_until_it_listens(process)
+    for more in ([], ["-c", "last"]):
+        with pytest.raises(UsageError, match=f"process {process.pid} on"):
+            two_stream_bert2.main(flags(tiny, tmp_path, *more))
+    process.join()
+    assert process.exitcode == 0
+    assert_same(what_came_out(tiny, tmp_path), whole)
+
+
+def test_killed_before_the_first_last_the_best_is_resumed(whole, tiny, tmp_path):
+    """A file and its folder are synced: the third sync is that of the first `last`."""
+    argv = flags(tiny, tmp_path, "--save-steps", 1000)
+    process = start(argv, die_at_sync=3)
+    process.join()
+    run = folder(tiny, tmp_path)
+    assert [path.name for path in run.glob("*.pth.tar")] == ["model_best.pth.tar"]
+    process = start([*argv, "-c", "last"])
+    process.join()
+    assert process.exitcode == 0
+    assert_same(what_came_out(tiny, tmp_path), whole)
+
+
+def interrupted_run(tiny, output: Path) -> Path:
+    """Within its second epoch; returns its `last`."""
+    process = start(flags(tiny, output, "--epochs", 2), die_at_sync=9)
+    process.join()
+    path = folder(tiny, output) / "last.pth.tar"
+    assert torch.load(path, weights_only=True)["progress"] is not None
+    return path
+
+
+@pytest.mark.parametrize("change", ["reversed", "swapped", "relabelled"])
+def test_another_order_of_the_list_is_refused_within_an_epoch(tiny, tmp_path, change):
+    settings = tmp_path / "settings"
+    shutil.copytree(tiny.settings, settings)
+    path = interrupted_run(tiny, tmp_path)
+    before = path.read_bytes()
+    file = settings / tiny.name / "train_rgb_split1.txt"
+    lines = file.read_text().splitlines(keepends=True)
+    if change == "reversed":
+        lines.reverse()
+    elif change == "swapped":
+        lines[1], lines[2] = lines[2], lines[1]
+    else:
+        lines[0] = lines[0].replace(" 0\n", " 1\n")
+    file.write_text("".join(lines))
+    again = flags(tiny, tmp_path, "-c", "last", "--settings", settings)
+    words = "other videos or labels, 1 of 12" if change == "relabelled" else "in another order"
+    with pytest.raises(CheckpointError, match=f"the training list has changed since: .*{words}"):
+        two_stream_bert2.main(again)
+    assert path.read_bytes() == before
+
+
+def test_a_checkpoint_without_the_lists_order_is_warned_of(tiny, tmp_path, capsys):
+    path = interrupted_run(tiny, tmp_path)
+    content = torch.load(path, weights_only=True)
+    del content["fingerprint"]
+    torch.save(content, path)
+    assert two_stream_bert2.main(flags(tiny, tmp_path, "-c", "last")) == 0
+    assert "does not say in which order" in capsys.readouterr().out
 
 
 def test_another_training_list_is_refused_within_an_epoch(tiny, tmp_path):

@@ -1,7 +1,10 @@
 """The two training scripts as a user runs them, on a dataset of a few tiny videos."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,9 +18,11 @@ import two_stream_bert2
 from datasets import DataError
 from engine import UsageError
 from engine.files import CheckpointError
+from engine.training import run as run_module
 from engine.training.build import build_data, build_model
+from engine.training.epoch import NonFiniteLoss
 from models import ArchError, get_arch
-from tests.conftest import TinyDataset, run_script
+from tests.conftest import ROOT, TinyDataset, run_script
 
 BERT = "rgb_tiny3D16f_bert10_FRMB"
 QUICK = ["--workers", "0", "-b", "4", "--iter-size", "2", "--lr", "1e-3"]
@@ -188,12 +193,56 @@ def test_a_new_training_keeps_the_earlier_one(own_run, tiny):
     assert not same(weights(own_run / "last.pth.tar"), old)
 
 
+def test_continuing_anothers_checkpoint_leaves_this_runs_files(own_run, tiny, tmp_path, capsys):
+    train(tiny, tmp_path / "other", "--epochs", 1, "--seed", 3)
+    other = tmp_path / "other" / own_run.name / "last.pth.tar"
+    before = {path.name: path.read_bytes() for path in own_run.iterdir() if path.is_file()}
+    train(tiny, own_run.parent, "--epochs", 2, "-c", other)
+    (kept,) = own_run.parent.glob("*.before-*")
+    assert {path.name: path.read_bytes() for path in kept.iterdir() if path.is_file()} == before
+    log = [json.loads(line) for line in (own_run / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in log] == [2]
+    assert "an earlier run was there" in capsys.readouterr().out
+
+
+def test_a_diverged_network_ends_the_run_and_is_not_saved(own_run, tiny, monkeypatch):
+    """The advice names what is finite; the files stay."""
+    before = {path.name: path.read_bytes() for path in own_run.glob("*.pth.tar")}
+    real = run_module.validate
+
+    def diverged(model, **options):
+        with torch.no_grad():
+            model.fc_action.bias.fill_(float("nan"))
+        return real(model, **options)
+
+    monkeypatch.setattr(run_module, "validate", diverged)
+    newest = own_run / "last.pth.tar"
+    with pytest.raises(NonFiniteLoss, match=f"epoch 4/4 validation.*finite weights is {newest}"):
+        train(tiny, own_run.parent, "--epochs", 4, "-c", "last")
+    assert {path.name: path.read_bytes() for path in own_run.glob("*.pth.tar")} == before
+
+
 def test_max_steps(tiny, tmp_path, capsys):
     folder = train(tiny, tmp_path, "--max-steps", 3)
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["steps"] for line in log] == [2, 1]
     assert "stopped after --max-steps 3" in capsys.readouterr().out
     assert (folder / "last.pth.tar").exists()
+
+
+def test_nothing_that_cannot_be_printed_ends_a_training(tiny, tmp_path):
+    """stdout on a full disk, and stderr without a reader."""
+    flags = [*tiny.flags, "--arch", BERT, "--output", tmp_path, *QUICK, "--epochs", 2]
+    read, write = os.pipe()
+    os.close(read)
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "two_stream_bert2.py", *map(str, flags), "--print-freq", "1"]
+        code = subprocess.run(command, cwd=ROOT, stdout=full, stderr=write).returncode
+    os.close(write)
+    (folder,) = tmp_path.iterdir()
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert code == 0 and [line["epoch"] for line in log] == [1, 2]
+    assert all(0 < line["train"]["clips_per_second"] < 1e6 for line in log)
 
 
 def test_sgd_on_flow_with_segments_and_cosine(tiny, tmp_path):

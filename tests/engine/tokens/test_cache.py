@@ -11,6 +11,7 @@ from datasets import DataError, create_dataset
 from datasets.clips import IGNORED, ClipDataset
 from datasets.samplers import Padding
 from engine import data as build
+from engine.config import DataConfig
 from engine.files import CheckpointError
 from engine.metrics import count_flops, mfu
 from engine.tokens.cache import (

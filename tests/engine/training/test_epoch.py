@@ -103,6 +103,22 @@ def test_a_bad_loss_stops_before_the_weights_change():
     assert torch.equal(model.fc.weight, before)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_logit_that_is_no_number_ends_a_validation(bad):
+    """One of class 3 leaves the loss of other classes finite if it is -inf."""
+    model = Mean()
+    with torch.no_grad():
+        model.fc.bias[3] = bad
+    ((clips, labels),) = batches(1)
+    with pytest.raises(NonFiniteLoss, match="check: the loss or a logit is not finite"):
+        validate(model, [(clips, labels % 3)], normalize, Progress("check", None))
+
+
+def test_the_time_of_the_only_step_counts():
+    stats = train(Mean(), batches(4), iter_size=1, max_steps=1)
+    assert stats.steps == 1 and stats.computing > 1e-5 and stats.clips_per_second < 1e6
+
+
 def test_validation_changes_nothing_and_measures():
     model, data = Mean(), batches(3)
     before = copy.deepcopy(model.state_dict())
