@@ -1,6 +1,7 @@
 """The table of known datasets: for each, what its lists do not say."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -100,7 +101,7 @@ def compare_with_published(
 
 def read_class_names(path: Path) -> list[str] | None:
     """Class names of a `classes.txt`, one a line in the order of the labels; None without one."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     names = [name for _, name in read_lines(path)]
     if not names:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from datasets.files import DataError
+from datasets.files import DataError, check_writable
 from datasets.flow.engines import FLOW_ENGINES, create_flow, flow_spec
 from datasets.preparation import Preparation, start_adding_flow, start_preparation
 from datasets.prepare import collect, jobs
@@ -107,6 +107,9 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
     device, names = flow_device(args), USUAL_NAMES
     size = args.width or Preparation.width, args.height or Preparation.height
     preparation = Preparation(*size, args.quality, args.flow, args.bound)
+    jobs.check_origin(frames)
+    if not (args.no_lists or args.shard):
+        check_writable(settings)
     start_preparation(frames, preparation)
     workers = jobs.Workers(frames, preparation, names, args.workers, device, args.shard)
     outcome = workers.run(partial(workers.extract, root), sorted(videos, key=str))
@@ -139,6 +142,8 @@ def add_flow_only(args: argparse.Namespace, frames: Path, settings: Path, report
     folders = find_frame_folders(frames, names, ("rgb",))
     if not folders:
         raise DataError(f"no frame folders in {frames}; give --frames, or VIDEOS to extract")
+    if any(settings.glob(jobs.RGB_LISTS)) and not args.shard:
+        check_writable(settings)
     preparation = start_adding_flow(frames, folders, names, args.flow, args.bound, args.quality)
     workers = jobs.Workers(frames, preparation, names, args.workers, device, args.shard)
     outcome = workers.run(workers.add_flow, folders)
