@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from datasets.files import DataError, check_writable
 from datasets.flow.engines import FLOW_ENGINES, create_flow, flow_spec
-from datasets.preparation import Preparation, start_adding_flow, start_preparation
+from datasets.preparation import MOST_SIDE, Preparation, start_adding_flow, start_preparation
 from datasets.prepare import collect, jobs
 from datasets.sources.folders import USUAL_NAMES, find_frame_folders
 from datasets.specs import find_spec
@@ -52,8 +52,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     bound = number(float, 0, 1000, above=True)
     images("--bound", type=bound, default=20.0, help="pixels that become 255 (%(default)s)")
     images("--quality", type=jpeg_quality, default=95, help="of the JPEGs, 1-100 (%(default)s)")
-    images("--width", type=positive, help="(340)")
-    images("--height", type=positive, help="(256)")
+    side = number(int, 1, MOST_SIDE)
+    images("--width", type=side, help="(340)")
+    images("--height", type=side, help="(256)")
     split = parser.add_argument_group("split: by patterns, by the csv, or at random").add_argument
     split("-s", "--split", type=positive, default=1, help="number to store it under (%(default)s)")
     split("--train", metavar="PATTERN", help="shell pattern on the file name")
