@@ -1,14 +1,23 @@
 """The record of how a dataset's frames were made: `preparation.json` beside the frame folders."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+import os
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Annotated
 
-from datasets.files import DataError, write_lines
+import msgspec
+
+from datasets.files import DataError, read_json, write_lines
 from datasets.sources.folders import USUAL_NAMES, FrameNames, count_images
 
 RECORD_FILE = "preparation.json"
 UNFINISHED = ".unfinished"  # where, or under what ending, a file or folder is being written
+MOST_RECORD = 1 << 20  # bytes
+MOST_SIDE = 16384  # pixels of an image's width or height
+
+Side = Annotated[int, msgspec.Meta(ge=1, le=MOST_SIDE)]
+Quality = Annotated[int, msgspec.Meta(ge=1, le=100)]
 
 
 @dataclass(frozen=True)
@@ -23,11 +32,11 @@ class Preparation:
         bound: displacement in pixels that becomes 0 (negative) or 255 (positive).
     """
 
-    width: int | None = 340
-    height: int | None = 256
-    quality: int = 95
-    flow: str = "dis"
-    bound: float = 20.0
+    width: Side | None = 340
+    height: Side | None = 256
+    quality: Quality = 95
+    flow: Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9_-]{1,40}\Z")] = "dis"
+    bound: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 20.0
 
     @property
     def has_flow(self) -> bool:
@@ -42,14 +51,26 @@ class Preparation:
 
 
 def read_preparation(frames: Path) -> Preparation | None:
-    """The record of a dataset's frames folder, None without one."""
+    """The record of a dataset's frames folder, None without one.
+
+    Raises DataError for a record that is malformed, or that holds what no preparation writes.
+    """
     path = frames / RECORD_FILE
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
+    return check_preparation(
+        read_json(path, dict[str, int | float | str | None], MOST_RECORD), str(path)
+    )
+
+
+def check_preparation(recorded: dict, name: str) -> Preparation:
+    """The record of decoded JSON; raises DataError, with `name` it bears, if it is none."""
+    if unknown := sorted(recorded.keys() - {field.name for field in fields(Preparation)}):
+        raise DataError(f"cannot read {name}: '{unknown[0]}' is no setting of a preparation")
     try:
-        return Preparation(**json.loads(path.read_text()))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from None
+        return msgspec.convert(recorded, Preparation)
+    except msgspec.ValidationError as error:
+        raise DataError(f"cannot read {name}: {error}") from None
 
 
 def start_preparation(frames: Path, preparation: Preparation) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from datasets.files import DataError, check_name
 from datasets.prepare.collect import Shard
 from engine import UsageError
 from engine.testing.token_order import check_order
@@ -69,9 +70,12 @@ def path(text: str) -> Path:
 
 def plain_name(text: str) -> str:
     """argparse type: a name that makes one folder's name."""
-    if not text or "\0" in text or "/" in text or "\\" in text or text.startswith("."):
+    if "\\" in text or text.startswith("."):
         raise argparse.ArgumentTypeError(f"must be a plain name, not '{text}'")
-    return text
+    try:
+        return check_name(text, "the name")
+    except DataError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def shard(text: str) -> Shard:

@@ -1,6 +1,8 @@
 """Which videos to prepare (class folders, a csv, a machine's shard), and how they are split."""
 
 import csv
+import io
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -11,8 +13,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from datasets.files import DataError
+from datasets.files import DataError, check_file, check_name, normal_name, read_text
 from datasets.lists import SUBSET_NAMES
+from datasets.prepare.work import check_class
 from datasets.records import group_of
 from datasets.sources.videos import VIDEO_SUFFIXES
 from datasets.specs import read_class_names
@@ -65,14 +68,16 @@ def find_videos(root: Path) -> list[Video]:
 
 
 def read_csv(path: Path) -> list[Video]:
-    """The videos of a csv with a header line: video[, class][, part]."""
+    """The videos of a csv with a header line: video[, class][, part]; it is UTF-8.
+
+    Raises DataError if it cannot be read, and for a class that cannot be a folder's name.
+    """
+    rows = csv.DictReader(io.StringIO(read_text(path, what="csv"), newline=""))
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if "video" not in (rows.fieldnames or []):
-                raise DataError(f"{path}: the first line must name a column 'video'")
-            return [_csv_video(row, f"{path}:{rows.line_num}") for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        if "video" not in (rows.fieldnames or []):
+            raise DataError(f"{path}: the first line must name a column 'video'")
+        return [_csv_video(row, f"{path}:{rows.line_num}") for row in rows]
+    except csv.Error as error:
         raise DataError(f"cannot read {path}: {error}") from None
 
 
@@ -84,14 +89,39 @@ def _csv_video(row: dict, where: str) -> Video:
         raise DataError(f"{where}: a video and its class are needed")
     if subset not in (None, "train", "val"):
         raise DataError(f"{where}: part must be train, val or empty, not '{subset}'")
-    return Video(video, class_name, subset)
+    try:
+        return Video(video, check_class(class_name), subset)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+
+
+def check_video(root: Path, video: Video) -> None:
+    """Raises DataError for a name that cannot be a path below `root`, and for no regular file."""
+    check_video_name(video)
+    check_file(root / video.path, "video")
+
+
+def check_video_name(video: Video) -> None:
+    """Raises DataError for a path out of the videos, or a stem that is no frame folder's name."""
+    check_name(normal_name(video.path), "the video", nested=True)
+    check_name(Path(video.path).stem, "the video without its ending")
 
 
 def check_videos(root: Path, videos: list[Video]) -> None:
-    """Raises DataError for a video that is not there, or two that would share a frame folder."""
+    """Raises DataError for a video that is not there, or two that would share a frame folder.
+
+    Also for a class that cannot be a folder's name. What else `check_video` refuses is no error
+    here: such a video is left out.
+    """
     by_folder = defaultdict(list)
+    for name in {video.class_name for video in videos}:
+        check_class(name)
     for video in videos:
-        if not (root / video.path).is_file():
+        try:
+            check_video_name(video)
+        except DataError:
+            continue
+        if not os.path.lexists(root / video.path):
             raise DataError(f"no video {root / video.path}")
         by_folder[video.folder].append(video.path)
     for folder, paths in by_folder.items():

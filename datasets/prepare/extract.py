@@ -1,8 +1,6 @@
 """Pictures -> a frame folder with flow, written whole or not at all."""
 
-import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -10,9 +8,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.files import DataError
+from datasets.files import DataError, check_file
 from datasets.flow.engines import create_flow, encode_flow
-from datasets.preparation import UNFINISHED, Preparation
+from datasets.preparation import Preparation
+from datasets.prepare.work import (
+    check_replaceable,
+    path_inside,
+    remove_flow,
+    remove_images,
+    work_folder,
+)
 from datasets.sources.folders import USUAL_NAMES, FrameNames, count_images
 
 FLOW_PAIRS = 64  # frame pairs whose flow is computed at once
@@ -30,10 +35,11 @@ def extract(
 
     `pictures` are uint8 (H, W, 3), BGR, of the prepared size; `device` is where the flow is
     computed. The folder is filled under a hidden name first, so that a half-written one is never
-    taken for whole.
+    taken for whole. An earlier folder of that name is replaced if a preparation made it; raises
+    DataError, before any work, if it did not, or if a link is in the way.
     """
-    target = root / folder
-    with _work_folder(root, folder) as work:
+    target = check_replaceable(root, folder)
+    with work_folder(root, folder) as work:
         # frames and flow
         saved = _save_each(pictures, work, preparation.quality)
         if preparation.has_flow:
@@ -41,8 +47,8 @@ def extract(
         else:
             count = sum(1 for _ in saved)
         # the whole folder, under its name
-        if target.exists():
-            shutil.rmtree(target)
+        if check_replaceable(root, folder).exists():
+            remove_images(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         work.rename(target)
     return count
@@ -60,27 +66,13 @@ def add_flow(
     The flow images are moved there when all are written. A move that is interrupted leaves fewer
     than n - 1 of x or of y, so that the folder is not finished.
     """
-    target = root / folder
-    with _work_folder(root, folder) as work:
+    target = path_inside(root, folder)
+    with work_folder(root, folder) as work:
         count = write_flow(_stored_pictures(target, names), work, preparation, device)
-        for pattern in names.patterns("flow"):
-            for stale in list(target.glob(pattern.split("{")[0] + "*")):
-                stale.unlink()
+        remove_flow(path_inside(root, folder), names)
         for path in sorted(work.iterdir()):
             path.replace(target / path.name)
     return count
-
-
-@contextmanager
-def _work_folder(root: Path, folder: str) -> Iterator[Path]:
-    """An empty hidden folder to write a video's images in; removed at the end."""
-    work = root / UNFINISHED / folder
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _save_each(pictures: Iterable[np.ndarray], folder: Path, quality: int) -> Iterator[np.ndarray]:
@@ -96,7 +88,7 @@ def _stored_pictures(folder: Path, names: FrameNames) -> Iterator[np.ndarray]:
         found = names.find(folder, "rgb", number)
         if not found:
             raise DataError(f"frame {number} is missing; extract the frames again")
-        picture = cv2.imread(str(found[0]), cv2.IMREAD_COLOR)
+        picture = cv2.imread(str(check_file(found[0], "frame")), cv2.IMREAD_COLOR)
         if picture is None:
             raise DataError(f"cannot read {found[0].name}; extract the frames again")
         first = picture if first is None else first

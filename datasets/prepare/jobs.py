@@ -1,25 +1,34 @@
 """Many videos -> frame folders and flow, in a process pool, and their lists."""
 
 import multiprocessing
-import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 from tqdm import tqdm
 
-from datasets.files import DataError, write_lines
+from datasets.files import DataError, check_writable, write_lines
 from datasets.flow.engines import flow_spec
 from datasets.lists import SUBSET_NAMES, read_list
-from datasets.preparation import UNFINISHED, Preparation, is_finished, read_preparation
-from datasets.prepare.collect import Shard, Video
+from datasets.preparation import RECORD_FILE, Preparation, is_finished, read_preparation
+from datasets.prepare.collect import Shard, Video, check_video
 from datasets.prepare.extract import add_flow, extract
-from datasets.sources.folders import MODALITIES, USUAL_NAMES, FrameNames, count_images
+from datasets.prepare.work import path_inside, remove_unfinished
+from datasets.sources.folders import (
+    MODALITIES,
+    USUAL_NAMES,
+    FrameNames,
+    count_images,
+    find_frame_folders,
+)
 from datasets.sources.videos import read_frames
+
+RGB_LISTS = "*_rgb_split*.txt"
+check_writable_once = lru_cache(maxsize=None)(check_writable)  # in a process
 
 
 class Prepared(NamedTuple):
@@ -51,15 +60,19 @@ class Workers:
     shard: Shard | None
 
     def extract(self, root: Path, video: Video) -> None:
-        """Frames and flow of a video below `root`."""
-        if not is_finished(self.frames / video.folder, self.preparation, self.names):
+        """Frames and flow of a video below `root`; raises DataError if `check_video` does."""
+        check_video(root, video)
+        folder = path_inside(self.frames, video.folder)
+        if not is_finished(folder, self.preparation, self.names):
+            check_writable_once(self.frames)
             pictures = read_frames(
                 root / video.path, (self.preparation.width, self.preparation.height)
             )
             extract(pictures, self.frames, video.folder, self.preparation, self.device)
 
     def add_flow(self, folder: str) -> None:
-        if not is_finished(self.frames / folder, self.preparation, self.names):
+        if not is_finished(path_inside(self.frames, folder), self.preparation, self.names):
+            check_writable_once(self.frames)
             add_flow(self.frames, folder, self.preparation, self.names, self.device)
 
     def run(self, make: Callable[[Video | str], None], items: Sequence[Video | str]) -> Prepared:
@@ -70,12 +83,14 @@ class Workers:
         mine = self.shard.of(items) if self.shard else items
         fresh = self.preparation.has_flow and flow_spec(self.preparation.flow).uses_device
         context = multiprocessing.get_context("spawn" if fresh else None)
-        with ProcessPoolExecutor(self.processes, context, _one_thread, (fresh,)) as pool:
-            reasons = pool.map(partial(_failure, make), mine)
-            bar = tqdm(reasons, "videos", len(mine), unit="video", dynamic_ncols=True, disable=None)
-            failures = {str(item): why for item, why in zip(mine, bar, strict=True) if why}
-        if self.shard is None:
-            shutil.rmtree(self.frames / UNFINISHED, ignore_errors=True)  # of interrupted runs
+        bar = partial(tqdm, desc="videos", unit="video", dynamic_ncols=True, disable=None)
+        try:
+            with ProcessPoolExecutor(self.processes, context, _one_thread, (fresh,)) as pool:
+                reasons = bar(pool.map(partial(_failure, make), mine), total=len(mine))
+                failures = {str(item): why for item, why in zip(mine, reasons, strict=True) if why}
+        finally:
+            if self.shard is None:
+                remove_unfinished(self.frames)
         return Prepared(len(items), len(mine) - len(failures), failures)
 
 
@@ -95,6 +110,15 @@ def _one_thread(with_torch: bool) -> None:
         import torch
 
         torch.set_num_threads(1)
+
+
+def check_origin(frames: Path) -> None:
+    """Raises DataError for frame folders of unrecorded origin: a preparation might replace them."""
+    if read_preparation(frames) is None and find_frame_folders(frames, USUAL_NAMES):
+        raise DataError(
+            f"{frames} holds frames, and no {RECORD_FILE} says how they were made; give another "
+            "--frames folder, or only add flow to them with --flow-only"
+        )
 
 
 def write_list(path: Path, rows: Sequence[tuple[str, int, int]]) -> None:
@@ -127,7 +151,7 @@ def write_flow_lists(
     left out.
     """
     written, left_out = [], []
-    for path in sorted(settings.glob("*_rgb_split*.txt")):
+    for path in sorted(settings.glob(RGB_LISTS)):
         rows = []
         for record in read_list(path):
             if is_finished(frames / record.folder, preparation, names):

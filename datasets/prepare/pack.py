@@ -1,26 +1,36 @@
 """Frame folders -> a pack, whole or not at all; a packing that was killed resumes."""
 
+import errno
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import lmdb
 import numpy as np
 
-from datasets.files import DataError, written_whole
+from datasets.files import (
+    DataError,
+    check_file,
+    check_name,
+    check_writable,
+    said_plainly,
+    written_whole,
+)
 from datasets.preparation import UNFINISHED, read_preparation
 from datasets.records import VideoRecord
 from datasets.sources import packed
 from datasets.sources.folders import FrameNames, count_images, find_frame_folders
 from datasets.sources.frames import FrameReader
+from datasets.sources.lmdb_file import check_lmdb
 from datasets.sources.reader import JpegDecoder
 
 ADDRESS_SPACE = 1 << 40  # what a pack may grow to; the file takes what it holds
@@ -54,12 +64,11 @@ class Packing:
         return count_images(self.root / folder, self.names, self.modality)
 
     def metadata(self) -> packed.PackMetadata:
-        preparation = read_preparation(self.root)
         return packed.PackMetadata(
             modality=self.modality,
             size=list(self.size) if self.size else None,
             quality=self.quality,
-            preparation=asdict(preparation) if preparation else None,
+            preparation=read_preparation(self.root),
         )
 
 
@@ -101,38 +110,58 @@ class PackWriter:
 
     def __init__(self, packing: Packing):
         self.packing, self.metadata = packing, packing.metadata()
-        packing.target.mkdir(parents=True, exist_ok=True)
+        check_writable(packing.target)
         self.work = packing.path.with_name(packing.path.name + UNFINISHED)
-        self._lock = open(self.work.with_name(self.work.name + ".lock"), "w")
+        self._lock = open(self.work.with_name(self.work.name + ".lock"), "a")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.stat(self._lock.name)  # whoever had it removes it at the end
         except OSError:
+            self._lock.close()
             raise DataError(f"another process is writing {self.work}") from None
+        try:
+            self.environment = self._open()
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _open(self) -> lmdb.Environment:
+        packing, work = self.packing, self.work
         # a finished pack of the same settings is the beginning of one with more videos
-        if packing.path.exists() and not self.work.exists():
+        if packing.path.exists() and not work.exists():
             if packed.open_pack(packing.path).metadata.begun() != self.metadata:
                 raise DataError(f"{packing.path} was packed otherwise; remove it to pack again")
-            with open(packing.path, "rb") as finished, written_whole(self.work) as file:
+            with open(packing.path, "rb") as finished, written_whole(work) as file:
                 shutil.copyfileobj(finished, file)
+        if os.path.lexists(work) and check_file(work, "pack").stat().st_size:
+            check_lmdb(work)
         # The lock above is the only one needed: LMDB's own would leave a file behind. Without
         # `metasync` a power failure may undo the last video, and only that.
         flags = {"subdir": False, "max_dbs": 0, "lock": False, "metasync": False}
-        self.environment = lmdb.open(str(self.work), map_size=ADDRESS_SPACE, **flags)
-        with self.environment.begin(write=True) as transaction:
-            content = transaction.get(packed.METADATA_KEY)
-            if content is None:
-                transaction.put(packed.METADATA_KEY, self.metadata.encode())
-            elif packed.PackMetadata(**json.loads(content)).begun() != self.metadata:
-                raise DataError(
-                    f"{self.work} was begun with other settings; use the same, or remove it"
-                )
+        environment = lmdb.open(str(work), map_size=ADDRESS_SPACE, **flags)
+        try:
+            with environment.begin(write=True) as transaction:
+                content = transaction.get(packed.METADATA_KEY)
+                if content is None:
+                    transaction.put(packed.METADATA_KEY, self.metadata.encode())
+                elif packed.decode_metadata(content, work).begun() != self.metadata:
+                    raise DataError(
+                        f"{work} was begun with other settings; use the same, or remove it"
+                    )
+        except BaseException:
+            environment.close()
+            raise
+        return environment
 
     def has(self, folder: str) -> bool:
         """Whether a video is there, with as many images as its folder has."""
         with self.environment.begin(buffers=True) as transaction:
             entry = transaction.get(packed.key_of(folder))
             images = sum(self.packing.counts(folder))
-            return entry is not None and len(packed.entry_offsets(entry)) - 1 == images
+            try:
+                return entry is not None and len(packed.entry_offsets(entry)) - 1 == images
+            except DataError:
+                return False  # it is packed again
 
     def put(self, folder: str, images: list[bytes]) -> None:
         with self.environment.begin(write=True) as transaction:
@@ -171,11 +200,14 @@ class PackWriter:
         self.environment.sync(True)
         self.environment.close()
         self.work.replace(self.packing.path)
-        Path(self._lock.name).unlink()
         return metadata
 
     def close(self) -> None:
         self.environment.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        Path(self._lock.name).unlink(missing_ok=True)
         self._lock.close()
 
 
@@ -191,11 +223,13 @@ def pack(
     folders = find_frame_folders(packing.root, packing.names, [packing.modality])
     if not folders:
         raise DataError(f"no {packing.modality} frame folders in {packing.root}; give --frames")
-    if (metadata := _finished(packing, folders)) is not None:
-        return metadata, {}
-    failures = {}
+    failures = _refused(folders)
+    folders = [folder for folder in folders if folder not in failures]
+    if not failures or leave_out:
+        if (metadata := _finished(packing, folders)) is not None:
+            return metadata, failures
     try:
-        with closing(PackWriter(packing)) as writer:
+        with said_plainly(packing.path), closing(PackWriter(packing)) as writer:
             left = [folder for folder in folders if not writer.has(folder)]
             for folder, images in _load_ahead(packing, progress(left), workers):
                 try:
@@ -205,10 +239,23 @@ def pack(
             if failures and not leave_out:
                 return None, failures
             return writer.finish([f for f in folders if f not in failures]), failures
+    except lmdb.DiskError:
+        raise OSError(errno.ENOSPC, "disk full", str(packing.path)) from None
     except lmdb.Error as error:
         raise DataError(
             f"cannot write {packing.path}: {error}; what is packed stays: run this again"
         ) from None
+
+
+def _refused(folders: list[str]) -> dict[str, str]:
+    """The folders whose names cannot stand in a list or a pack -> why."""
+    refused = {}
+    for folder in folders:
+        try:
+            packed.key_of(check_name(folder, "the frame folder", nested=True))
+        except DataError as error:
+            refused[folder] = str(error)
+    return refused
 
 
 def _finished(packing: Packing, folders: list[str]) -> packed.PackMetadata | None:

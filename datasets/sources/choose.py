@@ -56,8 +56,7 @@ class Source:
     def preparation(self) -> Preparation | None:
         """How frames and flow were made, where that is recorded."""
         if self.kind == PACKED:
-            recorded = open_pack(self.pack).metadata.preparation
-            return Preparation(**recorded) if recorded else None
+            return open_pack(self.pack).metadata.preparation
         return read_preparation(self.root)
 
     def altered(self) -> str | None:

@@ -5,19 +5,23 @@ resized. It holds an entry a video, all its images one after the other, and a `P
 read without locks, without copies, and by any number of processes.
 """
 
+import hashlib
 import json
 import os
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import lmdb
+import msgspec
 import numpy as np
 
-from datasets.files import DataError
+from datasets.files import DataError, check_file, decode_json
+from datasets.preparation import Preparation, Quality, Side, check_preparation
 from datasets.records import VideoRecord
+from datasets.sources.lmdb_file import check_lmdb
 from datasets.sources.reader import MAX_PIXELS, JpegReader
 
 SUFFIX = ".lmdb"
@@ -25,6 +29,9 @@ PACK_FORMAT = 1
 # No folder name begins with a zero byte.
 METADATA_KEY, INDEX_KEY = b"\0about", b"\0index"
 MAX_KEY = 511  # LMDB's
+MOST_IMAGES = 10_000_000  # time steps of a video
+
+AtLeast0 = Annotated[int, msgspec.Meta(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -42,13 +49,13 @@ class PackMetadata:
         extra: room for what others record.
     """
 
-    modality: str
-    size: list[int] | None
-    quality: int
-    preparation: dict | None = None
-    videos: int = 0
-    images: int = 0
-    size_bytes: int = 0
+    modality: Literal["rgb", "flow"]
+    size: Annotated[list[Side], msgspec.Meta(min_length=2, max_length=2)] | None
+    quality: Quality
+    preparation: Preparation | None = None
+    videos: AtLeast0 = 0
+    images: AtLeast0 = 0
+    size_bytes: AtLeast0 = 0
     contents: str = ""
     format: int = PACK_FORMAT
     extra: dict = field(default_factory=dict)
@@ -64,8 +71,8 @@ class PackMetadata:
 class Entry(NamedTuple):
     """A video's line of the index: its time steps and the checksum of its entry."""
 
-    count: int
-    checksum: int
+    count: Annotated[int, msgspec.Meta(ge=0, le=MOST_IMAGES)]
+    checksum: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 
 
 def pack_name(modality: str, size: tuple[int, int] | None) -> str:
@@ -75,8 +82,8 @@ def pack_name(modality: str, size: tuple[int, int] | None) -> str:
 
 def key_of(folder: str) -> bytes:
     key = folder.encode()
-    if len(key) > MAX_KEY:
-        raise DataError(f"the folder name '{folder}' is longer than {MAX_KEY} bytes; shorten it")
+    if not 1 <= len(key) <= MAX_KEY:
+        raise DataError(f"the folder name '{folder}' is not of 1 to {MAX_KEY} bytes; rename it")
     return key
 
 
@@ -93,9 +100,17 @@ def encode_entry(images: list[bytes]) -> bytes:
 
 
 def entry_offsets(entry: memoryview) -> np.ndarray:
-    """Where each image begins, and the end, of an entry that `encode_entry` made."""
+    """Where each image begins, and the end, of an entry that `encode_entry` made.
+
+    Raises DataError for offsets that do not ascend from their own end to the entry's.
+    """
     first = int.from_bytes(entry[8:16], "little")
-    return np.frombuffer(entry[8:first], "<u8")
+    if not 16 <= first <= len(entry) or first % 8:
+        raise DataError("its entry is damaged; remove it and pack again")
+    offsets = np.frombuffer(entry[8:first], "<u8")
+    if offsets[-1] != len(entry) or np.any(offsets[1:] < offsets[:-1]):
+        raise DataError("its entry is damaged; remove it and pack again")
+    return offsets
 
 
 def is_whole(entry: memoryview) -> bool:
@@ -103,49 +118,85 @@ def is_whole(entry: memoryview) -> bool:
     return int.from_bytes(entry[:8], "little") == zlib.crc32(entry[8:])
 
 
+def decode_metadata(content: bytes, path: Path) -> PackMetadata:
+    """The metadata of the pack at `path`; raises DataError for what is none of this format."""
+    name = f"the metadata of {path}"
+    about = decode_json(content, dict, name)
+    known = {field.name for field in fields(PackMetadata)}
+    if about.get("format", PACK_FORMAT) != PACK_FORMAT or about.keys() - known:
+        raise DataError(f"{path} was packed by another version; remove it and pack again")
+    try:
+        if isinstance(recorded := about.get("preparation"), dict):
+            about["preparation"] = check_preparation(recorded, name)
+        return msgspec.convert(about, PackMetadata)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise DataError(f"cannot read {name}: {error}; remove it and pack again") from None
+
+
 class Pack:
     """An open pack; it belongs to one process.
 
-    Raises DataError for a file that is no finished pack, or was cut off.
+    Raises DataError for a file that is no finished pack, was cut off, or is damaged. A video's
+    entry is compared with its checksum when it is first read.
     """
 
     def __init__(self, path: Path):
         self.path = path
+        check_lmdb(path)
         try:
             self.environment = lmdb.open(
                 str(path), subdir=False, readonly=True, lock=False, create=False, max_dbs=0
             )
         except (lmdb.Error, OSError) as error:
-            raise DataError(f"{path} is no pack, or damaged ({error}); pack again") from None
-        # Reading beyond the end of a memory-mapped file would kill the process.
-        pages = self.environment.info()["last_pgno"] + 1
-        needed, there = pages * self.environment.stat()["psize"], path.stat().st_size
-        if there < needed:
-            raise DataError(
-                f"{path} is cut off: {there} of {needed} bytes; copy it again, or pack again"
-            )
-        self.transaction = self.environment.begin(buffers=True)  # one for good: nobody writes
-        self.metadata = self._read_metadata()
-        index = json.loads(bytes(self.transaction.get(INDEX_KEY)))
-        self.index = {folder: Entry(*entry) for folder, entry in index.items()}
-
-    def _read_metadata(self) -> PackMetadata:
-        content = self.transaction.get(METADATA_KEY)
-        if content is None:
-            raise DataError(f"{self.path} is an LMDB file, but no pack of frames")
+            raise DataError(f"{path} is no pack, or damaged ({error}); remove it") from None
         try:
-            metadata = PackMetadata(**json.loads(bytes(content)))
-        except (TypeError, ValueError):
-            metadata = None
-        if metadata is None or metadata.format != PACK_FORMAT:
-            raise DataError(f"{self.path} was packed by another version; pack again")
-        if not metadata.contents:
-            raise DataError(f"{self.path} is not finished; run scripts/data/pack_frames.py again")
-        return metadata
+            self.transaction = self.environment.begin(buffers=True)  # one for good: nobody writes
+            self.metadata, self.index = self._read()
+        except (DataError, lmdb.Error) as error:
+            self.environment.close()
+            raise DataError(str(error)) from None
+        self._planes = 1 if self.metadata.modality == "rgb" else 2
+        self._verified: set[str] = set()
 
-    def entry(self, folder: str) -> memoryview | None:
-        """A video's entry, not copied."""
-        return self.transaction.get(key_of(folder))
+    def _read(self) -> tuple[PackMetadata, dict[str, Entry]]:
+        """Metadata and index, the index compared with its checksum."""
+        path, content = self.path, self._value(METADATA_KEY)
+        if content is None:
+            raise DataError(f"{path} is an LMDB file, but no pack of frames")
+        metadata = decode_metadata(bytes(content), path)
+        if not metadata.contents:
+            raise DataError(f"{path} is not finished; run scripts/data/pack_frames.py again")
+        lines = bytes(self._value(INDEX_KEY) or b"")
+        if hashlib.sha256(lines).hexdigest() != metadata.contents:
+            raise DataError(f"the index of {path} is damaged; remove it and pack again")
+        return metadata, decode_json(lines, dict[str, Entry], f"the index of {path}")
+
+    def _value(self, key: bytes) -> memoryview | None:
+        try:
+            return self.transaction.get(key)
+        except lmdb.Error as error:
+            raise DataError(f"{self.path} is damaged ({error}); remove it and pack again") from None
+
+    def images(self, folder: str) -> tuple[memoryview, np.ndarray]:
+        """A video's entry, not copied, and its `entry_offsets`.
+
+        Raises DataError if it is not there, or not what was written.
+        """
+        wanted = self.index.get(folder)
+        entry = None if wanted is None else self._value(key_of(folder))
+        if entry is None:
+            raise DataError(f"is not in {self.path}")
+        if folder in self._verified:
+            return entry, np.frombuffer(entry[8 : int.from_bytes(entry[8:16], "little")], "<u8")
+        if int.from_bytes(entry[:8], "little") != wanted.checksum or not is_whole(entry):
+            raise DataError(f"its entry in {self.path} is damaged; remove it and pack again")
+        offsets = entry_offsets(entry)
+        if len(offsets) - 1 != wanted.count * self._planes:
+            raise DataError(
+                f"its index and its entry in {self.path} differ; remove it and pack again"
+            )
+        self._verified.add(folder)
+        return entry, offsets
 
 
 _opened: dict[Path, tuple[tuple[int, int], Pack]] = {}  # path -> (which file it was, the pack)
@@ -153,10 +204,7 @@ _opened: dict[Path, tuple[tuple[int, int], Pack]] = {}  # path -> (which file it
 
 def open_pack(path: Path) -> Pack:
     """The pack, opened once in a process, and again when its file was replaced."""
-    try:
-        state = path.stat()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    state = check_file(path, "pack").stat()
     which = (state.st_ino, state.st_mtime_ns)
     if path in _opened and _opened[path][0] != which:
         _opened.pop(path)[1].environment.close()
@@ -190,11 +238,10 @@ class PackReader(JpegReader):
         self.path = path
 
     def files(self, record: VideoRecord, number: int) -> list[tuple[str, memoryview]]:
-        entry = open_pack(self.path).entry(record.folder)
-        if entry is None:
-            raise DataError(f"is not in {self.path}")
-        offsets = entry_offsets(entry)
-        planes = len(self._decoders)
+        pack, planes = open_pack(self.path), len(self._decoders)
+        if pack.metadata.modality != self.modality:
+            raise DataError(f"{self.path} holds {pack.metadata.modality}, not {self.modality}")
+        entry, offsets = pack.images(record.folder)
         places = range((number - 1) * planes, number * planes)
         if places[-1] + 1 >= len(offsets):
             raise DataError(
@@ -222,9 +269,9 @@ def damaged_videos(path: Path, progress: Callable[[list], Iterable]) -> list[str
     """The folders whose entries are not what was written; `progress` wraps the list of all."""
     pack = open_pack(path)
     bad = []
-    for folder, wanted in progress(list(pack.index.items())):
-        entry = pack.entry(folder)
-        checksum = wanted.checksum.to_bytes(8, "little")
-        if entry is None or entry[:8] != checksum or not is_whole(entry):
+    for folder in progress(list(pack.index)):
+        try:
+            pack.images(folder)
+        except DataError:
             bad.append(folder)
     return bad

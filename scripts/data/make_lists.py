@@ -17,7 +17,7 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from datasets.files import DataError, write_lines
+from datasets.files import DataError, check_name, check_writable, read_lines, write_lines
 from datasets.prepare.jobs import write_list
 from datasets.records import VideoRecord
 from datasets.sources.folders import MODALITIES, FrameNames, count_images
@@ -34,17 +34,17 @@ def read_hmdb51(folder: Path) -> tuple[Splits, list[str]]:
     splits: Splits = defaultdict(list)
     classes = set()
     for file in sorted(folder.glob("*_test_split*.txt")):
-        match = re.fullmatch(r"(.+)_test_split(\d+)\.txt", file.name)
+        match = re.fullmatch(r"(.+)_test_split(\d{1,9})\.txt", file.name)
         if match is None:
             continue
         class_name, split = match[1], int(match[2])
-        classes.add(class_name)
-        for where, line in _lines(file):
+        classes.add(check_name(class_name, f"{file}: the class"))
+        for where, line in read_lines(file):
             video, _, mark = line.rpartition(" ")
             if mark not in HMDB51_SUBSETS or not video:
                 raise DataError(f"{where}: expected 'video.avi 0|1|2', got '{line}'")
             if subset := HMDB51_SUBSETS[mark]:
-                splits[split, subset].append((Path(video.strip()).stem, class_name))
+                splits[split, subset].append((_stem(where, video.strip()), class_name))
     if not splits:
         raise DataError(f"no files <class>_test_split<k>.txt in {folder}")
     return splits, sorted(classes)
@@ -53,18 +53,21 @@ def read_hmdb51(folder: Path) -> tuple[Splits, list[str]]:
 def read_ucf101(folder: Path) -> tuple[Splits, list[str]]:
     """`classInd.txt`, `trainlist0<k>.txt`, `testlist0<k>.txt` -> splits and class names."""
     names = {}
-    for where, line in _lines(folder / "classInd.txt"):
+    for where, line in read_lines(folder / "classInd.txt"):
         index, _, name = line.partition(" ")
-        if not index.isdecimal() or not name:
+        if not re.fullmatch(r"\d{1,9}", index) or not name:
             raise DataError(f"{where}: expected 'index class'")
-        names[int(index)] = name.strip()
+        names[int(index)] = check_name(name.strip(), f"{where}: the class")
     if sorted(names) != list(range(1, len(names) + 1)):
         raise DataError(f"{folder / 'classInd.txt'}: the indices must run from 1 to {len(names)}")
     splits: Splits = {}
     for name, subset in (("trainlist", "train"), ("testlist", "val")):
         for file in sorted(folder.glob(f"{name}0*.txt")):
-            split = int(file.stem.removeprefix(name))
-            splits[split, subset] = [_ucf101_video(*line, names) for line in _lines(file)]
+            number = file.stem.removeprefix(name)
+            if not re.fullmatch(r"\d{1,9}", number):
+                continue
+            split = int(number)
+            splits[split, subset] = [_ucf101_video(*line, names) for line in read_lines(file)]
     if not splits:
         raise DataError(f"no files trainlist0<k>.txt and testlist0<k>.txt in {folder}")
     return splits, [names[index] for index in sorted(names)]
@@ -72,20 +75,17 @@ def read_ucf101(folder: Path) -> tuple[Splits, list[str]]:
 
 def _ucf101_video(where: str, line: str, names: dict[int, str]) -> tuple[str, str]:
     """`Class/video.avi` or, in the training lists, `Class/video.avi index`."""
-    match = re.fullmatch(r"([^/]+)/(.+?\.\w+)(?:\s+(\d+))?", line)
+    match = re.fullmatch(r"([^/]+)/(.+?\.\w+)(?:\s+(\d{1,9}))?", line)
     if match is None or match[1] not in names.values():
         raise DataError(f"{where}: expected 'Class/video.avi [index]', got '{line}'")
     if match[3] and names.get(int(match[3])) != match[1]:
         raise DataError(f"{where}: index {match[3]} is not the class {match[1]}")
-    return Path(match[2]).stem, match[1]
+    return _stem(where, match[2]), match[1]
 
 
-def _lines(file: Path) -> list[tuple[str, str]]:
-    """The lines that are not blank, each after its place, "file:number"."""
-    if not file.is_file():
-        raise DataError(f"no file {file}")
-    lines = enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
-    return [(f"{file}:{number}", line.strip()) for number, line in lines if line.strip()]
+def _stem(where: str, video: str) -> str:
+    """A video's file name without its ending: the name of its frame folder."""
+    return check_name(Path(check_name(video, f"{where}: the video")).stem, f"{where}: the video")
 
 
 def find_folder(frames: Path, video: str, class_name: str) -> str | None:
@@ -118,6 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     if not frames.is_dir():
         raise DataError(f"no frames: there is no folder {frames}; give --frames")
     splits, classes = READERS[args.dataset](args.splits)
+    check_writable(settings / args.dataset)
     spec = find_spec(args.dataset)
     videos = sorted({video for listed in splits.values() for video in listed})
     folders = {video: find_folder(frames, *video) for video in videos}

@@ -20,10 +20,12 @@ from tqdm.contrib.concurrent import process_map
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from datasets.files import check_writable
 from datasets.preparation import Preparation, start_preparation
 from datasets.prepare.collect import Video
 from datasets.prepare.extract import extract
-from datasets.prepare.jobs import write_lists
+from datasets.prepare.jobs import check_origin, write_lists
+from datasets.prepare.work import remove_unfinished
 from engine.cli import data_places, data_script_parser, run
 from engine.flag_types import positive
 
@@ -139,6 +141,9 @@ def main(argv: list[str] | None = None) -> int:
     # which videos
     frames, settings = data_places(args)
     preparation = Preparation(width=SCENE_W, height=SCENE_H, flow="dis", bound=20.0)
+    check_origin(frames)
+    for folder in (frames, settings / args.dataset):
+        check_writable(folder)
     start_preparation(frames, preparation)
     videos = [
         Video(f"{class_name}/{subset}_{number:03d}", class_name, subset)
@@ -149,7 +154,10 @@ def main(argv: list[str] | None = None) -> int:
     # frames and lists
     make = partial(make_video, seed=args.seed, frames=frames, preparation=preparation)
     bar = {"desc": "motions", "unit": "video", "disable": None}
-    process_map(make, videos, max_workers=args.workers, chunksize=1, **bar)
+    try:
+        process_map(make, videos, max_workers=args.workers, chunksize=1, **bar)
+    finally:
+        remove_unfinished(frames)
     write_lists(settings / args.dataset, 1, videos, MOTION_CLASSES, frames)
     print(f"{len(videos)} videos: frames in {frames}, lists in {settings / args.dataset}")
     return 0

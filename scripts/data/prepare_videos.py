@@ -25,9 +25,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from datasets.files import DataError
+from datasets.files import DataError, check_writable
 from datasets.flow.engines import FLOW_ENGINES, create_flow, flow_spec
-from datasets.preparation import Preparation, start_adding_flow, start_preparation
+from datasets.preparation import MOST_SIDE, Preparation, start_adding_flow, start_preparation
 from datasets.prepare import collect, jobs
 from datasets.sources.folders import USUAL_NAMES, find_frame_folders
 from datasets.specs import find_spec
@@ -52,8 +52,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     bound = number(float, 0, 1000, above=True)
     images("--bound", type=bound, default=20.0, help="pixels that become 255 (%(default)s)")
     images("--quality", type=jpeg_quality, default=95, help="of the JPEGs, 1-100 (%(default)s)")
-    images("--width", type=positive, help="(340)")
-    images("--height", type=positive, help="(256)")
+    side = number(int, 1, MOST_SIDE)
+    images("--width", type=side, help="(340)")
+    images("--height", type=side, help="(256)")
     split = parser.add_argument_group("split: by patterns, by the csv, or at random").add_argument
     split("-s", "--split", type=positive, default=1, help="number to store it under (%(default)s)")
     split("--train", metavar="PATTERN", help="shell pattern on the file name")
@@ -107,6 +108,9 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
     device, names = flow_device(args), USUAL_NAMES
     size = args.width or Preparation.width, args.height or Preparation.height
     preparation = Preparation(*size, args.quality, args.flow, args.bound)
+    jobs.check_origin(frames)
+    if not (args.no_lists or args.shard):
+        check_writable(settings)
     start_preparation(frames, preparation)
     workers = jobs.Workers(frames, preparation, names, args.workers, device, args.shard)
     outcome = workers.run(partial(workers.extract, root), sorted(videos, key=str))
@@ -139,6 +143,8 @@ def add_flow_only(args: argparse.Namespace, frames: Path, settings: Path, report
     folders = find_frame_folders(frames, names, ("rgb",))
     if not folders:
         raise DataError(f"no frame folders in {frames}; give --frames, or VIDEOS to extract")
+    if any(settings.glob(jobs.RGB_LISTS)) and not args.shard:
+        check_writable(settings)
     preparation = start_adding_flow(frames, folders, names, args.flow, args.bound, args.quality)
     workers = jobs.Workers(frames, preparation, names, args.workers, device, args.shard)
     outcome = workers.run(workers.add_flow, folders)

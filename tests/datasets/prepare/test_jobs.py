@@ -98,6 +98,7 @@ def test_an_interrupted_extraction_leaves_no_folder(tmp_path):
 
 
 def test_an_incomplete_folder_is_not_finished_and_is_replaced(tmp_path):
+    start_preparation(tmp_path, SMALL)
     extract(pictures(4), tmp_path, "v", SMALL)
     (tmp_path / "v" / "flow_y_00003.jpg").unlink()
     assert not is_finished(tmp_path / "v", SMALL)

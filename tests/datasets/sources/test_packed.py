@@ -220,7 +220,7 @@ def test_a_damaged_entry_is_found_and_named(toy):
     assert pack_frames.main(flags, lines.append) == 1
     assert lines[0] == f"damaged: 'c/w' in {path}"
     reader = PackReader(path, "rgb", SIZE)
-    with pytest.raises(DataError, match=r"l:2: 'c/w': image 5 in .*rgb_64x48.lmdb is a truncated"):
+    with pytest.raises(DataError, match=r"l:2: 'c/w': its entry in .*rgb_64x48.lmdb is damaged"):
         reader.read(VideoRecord("c/w", 9, 1, "l:2"), np.arange(1, 10))
 
 
