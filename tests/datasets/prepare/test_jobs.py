@@ -1,25 +1,36 @@
 """Videos, flow, extraction and splitting: what a preparation is made of."""
 
+import os
 import re
 
 import av
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from datasets.files import DataError
 from datasets.flow.engines import decode_flow
 from datasets.preparation import (
+    RECORD_FILE,
     UNFINISHED,
     Preparation,
     is_finished,
     read_preparation,
     start_preparation,
 )
-from datasets.prepare.collect import split_at_random, split_by_pattern
+from datasets.prepare.collect import (
+    Video,
+    check_video,
+    check_videos,
+    read_csv,
+    split_at_random,
+    split_by_pattern,
+)
 from datasets.prepare.extract import extract
 from datasets.sources.videos import read_frames
 from tests.datasets.flow.test_engines import shifted, textured
+from tests.mutations import mutated
 
 SMALL = Preparation(width=48, height=32, flow="dis", bound=10)
 
@@ -161,3 +172,102 @@ def test_groups_of_alternatives():
     videos = [f"c/{name}.avi" for name in ("a_seq1", "b_seq1", "v_g1_x", "v_g1_y")]
     parts = split_at_random(videos, 0.5, re.compile(r"_g(\d)_|seq(\d)$|_g(\d)"), seed=0)
     assert parts[videos[2]] == parts[videos[3]]
+
+
+HOSTILE_RECORDS = [
+    *(b"\xff\xfe{}", b"[" * 100_000, b'{"width":' * 100_000, b"", b"null", b"[]", b"{", b'"x"'),
+    *(b'{"width": -5}', b'{"width": "1e9"}', b'{"width": 1e9}', b'{"width": 1000000000}'),
+    *(b'{"width": ' + b"9" * 5000 + b"}", b'{"height": true}', b'{"quality": 1000}'),
+    *(b'{"quality": null}', b'{"flow": "x\\u001b[31m"}', b'{"flow": 3}', b'{"flow": "dis\\n"}'),
+    *(b'{"bound": 0}', b'{"bound": NaN}', b'{"bound": 1e999}', b'{"depth": 3}', b'{"width": {}}'),
+]
+
+
+@pytest.mark.parametrize("content", HOSTILE_RECORDS, ids=range(len(HOSTILE_RECORDS)))
+def test_records_of_other_types_and_bounds_are_refused(tmp_path, content):
+    (tmp_path / RECORD_FILE).write_bytes(content)
+    with pytest.raises(DataError, match=r"cannot read .*preparation.json"):
+        read_preparation(tmp_path)
+
+
+def test_records_with_fewer_settings_or_whole_numbers_are_read(tmp_path):
+    (tmp_path / RECORD_FILE).write_bytes(b'\n {"width": null, "height": null, "bound": 15}')
+    assert read_preparation(tmp_path) == Preparation(None, None, bound=15.0)
+
+
+def test_a_record_that_is_no_file_is_refused(tmp_path):
+    record = tmp_path / RECORD_FILE
+    for make in (os.mkfifo, os.mkdir, lambda p: p.symlink_to("none"), lambda p: p.symlink_to(p)):
+        make(record)
+        with pytest.raises(DataError, match="preparation.json"):
+            read_preparation(tmp_path)
+        record.rmdir() if record.is_dir() else record.unlink()
+
+
+def test_mutations_of_a_record(tmp_path):
+    SMALL.write(tmp_path)
+
+    @settings(max_examples=300, deadline=None, derandomize=True)
+    @given(mutated((tmp_path / RECORD_FILE).read_bytes()))
+    def check(content: bytes) -> None:
+        (tmp_path / "x").mkdir(exist_ok=True)
+        (tmp_path / "x" / RECORD_FILE).write_bytes(content)
+        try:
+            read = read_preparation(tmp_path / "x")
+        except DataError:
+            return
+        assert 1 <= read.quality <= 100 and 0 < read.bound <= 1000 and "\x1b" not in read.flow
+
+    check()
+
+
+def test_mutations_of_a_csv(tmp_path):
+    """Whatever is read names paths inside the folders, or is left out with a reason."""
+    path, root = tmp_path / "videos.csv", tmp_path / "videos"
+    (root / "hug").mkdir(parents=True)
+    for name in ("a.mp4", "b c.mp4"):
+        (root / "hug" / name).touch()
+    valid = b"video,class,part\nhug/a.mp4,hug,train\nhug/b c.mp4,,val\n"
+
+    @settings(max_examples=300, deadline=None, derandomize=True)
+    @given(mutated(valid))
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        try:
+            videos = read_csv(path)
+            check_videos(root, videos)
+        except DataError:
+            return
+        for video in videos:
+            try:
+                check_video(root, video)
+            except DataError:
+                continue
+            inside = (tmp_path / "frames" / video.folder).resolve()
+            assert inside.parent.parent == tmp_path / "frames"
+
+    check()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"video\n\xff\xfe\n",
+        b"\xff\xfev\0i\0d\0e\0o\0",
+        b"",
+        b"\0",
+        b"video\n" + b"x" * 200_000,
+        b'video\n"' + b"x\n" * 100_000,
+        b"video,class\na/b.mp4,\0\n",
+    ],
+    ids=range(7),
+)
+def test_hostile_csv_files(tmp_path, content):
+    (tmp_path / "videos.csv").write_bytes(content)
+    with pytest.raises(DataError, match="videos.csv"):
+        read_csv(tmp_path / "videos.csv")
+
+
+def test_a_csv_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "videos.csv").write_bytes(b"\xef\xbb\xbfvideo,part\r\nhug/a.mp4,train\r\n")
+    assert read_csv(tmp_path / "videos.csv") == [Video("hug/a.mp4", "hug", "train")]
