@@ -25,6 +25,7 @@ ALLOWED = {
 }
 # The floors of engine/: a room imports rooms of lower floors alone, and no room of its own.
 FLOORS = [
+    {"pickles"},
     {"files", "config", "metrics", "plots"},
     {"weights", "data", "checkpoint", "distributed"},
     {"tokens"},
