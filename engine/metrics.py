@@ -19,7 +19,7 @@ def topk_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     k = min(k, scores.shape[1])
     own = scores[np.arange(len(labels)), labels][:, None]
     rank = (scores >= own).sum(axis=1)  # 1 is the best, and 0 has no scores
-    return (rank >= 1) & (rank <= k)
+    return (rank >= 1) & (rank <= k) & ~np.isnan(scores).any(axis=1)
 
 
 def topk_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
@@ -56,14 +56,16 @@ def fuse(streams: Sequence[np.ndarray], weights: Sequence[float] | None = None) 
         streams: scores (videos, classes) each, of the same videos in the same order.
         weights: a number for each stream; 1 for all if left out.
 
-    A video that one stream could not score (NaN, or nothing but zeros) is NaN.
+    A video that one stream could not score (NaN, or nothing but zeros), or whose scores have no
+    finite norm, is NaN.
     """
     weights = [1.0] * len(streams) if weights is None else weights
-    with np.errstate(invalid="ignore"):
-        return sum(
-            float(weight) * (scores / np.linalg.norm(scores, axis=1, keepdims=True))
-            for scores, weight in zip(streams, weights, strict=True)
-        )
+    fused = 0
+    with np.errstate(invalid="ignore", over="ignore"):
+        for scores, weight in zip(streams, weights, strict=True):
+            norm = np.linalg.norm(scores, axis=1, keepdims=True)
+            fused = fused + float(weight) * (scores / np.where(np.isfinite(norm), norm, np.nan))
+    return fused
 
 
 @dataclass
@@ -111,9 +113,12 @@ class EpochStats:
         return self.clips / max(1e-9, self.loading + self.computing)
 
     def add(self, logits: Tensor, labels: Tensor, loss: float, clips: int) -> None:
-        """Counts a batch: logits (N, classes), labels (N,), its summed loss, its clips."""
+        """Counts a batch: logits (N, classes), labels (N,), its summed loss, its clips.
+
+        A video with logits that are not finite is wrong.
+        """
         best = logits.topk(min(3, logits.shape[1]), dim=1).indices  # (N, 3)
-        hits = best == labels[:, None]
+        hits = (best == labels[:, None]) & logits.isfinite().all(dim=1, keepdim=True)
         self.videos += len(labels)
         self.clips += clips
         self.loss_sum += loss

@@ -28,8 +28,8 @@ def score_all(stream: Stream, show: bool = True) -> tuple[np.ndarray, list[np.nd
 
     Several processes share the videos out, and all of them get all scores. `show`: a progress bar.
 
-    A video that cannot be read is recorded in `stream.unscored`; its scores are NaN, so it counts
-    as wrong, and it has one clip, NaN as well.
+    A video that cannot be read, or whose scores are not finite, is recorded in `stream.unscored`;
+    its scores are NaN, so it counts as wrong, and it has one clip, NaN as well.
     """
     rows = range(len(stream.split.val))[distributed.rank() :: distributed.world_size()]
     classes = len(stream.split.class_names)
@@ -48,7 +48,12 @@ def score_all(stream: Stream, show: bool = True) -> tuple[np.ndarray, list[np.nd
             stream.unscored[stream.split.val[row].folder] = video.error
             continue
         stream.order.start(row)
-        means[place], clips[place] = score_video(stream, video)
+        mean, of_clips = score_video(stream, video)
+        if np.isfinite(mean).all() and np.isfinite(of_clips).all():
+            means[place], clips[place] = mean, of_clips
+        else:
+            record = stream.split.val[row]
+            stream.unscored[record.folder] = f"{record.line}: {record.folder}: non-finite scores"
     return _collect(stream, rows, means, clips)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets import Split
+from datasets import DataError, Split
 from datasets.clips import VideoDataset
 from datasets.fingerprint import fingerprint
 from datasets.records import VideoRecord
@@ -180,8 +180,12 @@ def cached_videos(
 ) -> Iterator[VideoViews]:
     """The videos of some rows from a cache: every `step`-th view, `crops` of a clip."""
     for row in rows:
-        chosen = subset.tokens[row][::step]
-        yield VideoViews(chosen, len(chosen) // crops)
+        try:
+            chosen = subset.tokens[row][::step]
+        except DataError as error:  # a damaged file
+            yield VideoViews([], 0, str(error))
+        else:
+            yield VideoViews(chosen, len(chosen) // crops)
 
 
 def _cached_views(

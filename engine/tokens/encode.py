@@ -19,11 +19,8 @@ from datasets.sampling import CLIP_RULES, single_clip
 from datasets.sources.reader import Reader
 from engine import distributed
 from engine.data import frame_reader, normalization, training_transform, video_loader
-from engine.tokens.cache import (
-    count_views,
-    store_tokens,
-    video_path,
-)
+from engine.tokens.arrays import store_tokens
+from engine.tokens.cache import count_views, video_path
 from models import VideoNet
 from video_transforms import views
 
