@@ -26,7 +26,6 @@ from video_transforms import INVERTED, NO_FLIP, PLAIN
 BEST, LAST = "model_best.pth.tar", "last.pth.tar"
 BEST_AVERAGE = "model_best_ema.pth.tar"  # the weights' moving average at its best
 FORMAT_VERSION = 1
-MOST_VALUES, MOST_DEPTH = 5_000_000, 20  # of tables and lists: Kinetics' lists are 2 million
 
 
 def make_checkpoint(
@@ -74,7 +73,6 @@ def load_checkpoint(path: Path, spec: ArchSpec, model: nn.Module, class_names: l
     Raises CheckpointError with everything that differs.
     """
     content = read_file(path)
-    check_size(content, path)
     if not isinstance(content.get("state_dict"), Mapping):
         raise CheckpointError(
             f"{path} has no 'state_dict': it is no checkpoint of a training. "
@@ -253,27 +251,6 @@ def _is_progress(result: Mapping[str, float], permutation: Tensor) -> bool:
         and result.keys() <= {field.name for field in fields(EpochStats)}
         and stats.top1_hits <= stats.top3_hits <= stats.videos <= len(permutation)
     )
-
-
-def check_size(content: Mapping, path: Path) -> None:
-    """Raises CheckpointError for more values, or deeper nested ones, than a checkpoint has.
-
-    A list that is stored once may be referred to often: few bytes can stand for more values than
-    anything could compare, copy or print.
-    """
-    if _count(content, {}) > MOST_VALUES:
-        raise CheckpointError(f"{path}: its tables and lists hold too many values, or lie too deep")
-
-
-def _count(value: Any, known: dict[int, int], depth: int = 0) -> int:
-    """How many values it stands for; `known`: of the containers that were counted already."""
-    if id(value) not in known:
-        if depth > MOST_DEPTH:
-            return MOST_VALUES + 1
-        isin = [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
-        inner = [v for v in isin if isinstance(v, Mapping | list | tuple | set)]
-        known[id(value)] = len(isin) + sum(_count(v, known, depth + 1) for v in inner)
-    return known[id(value)]
 
 
 def is_like(value: Any, ours: Any) -> bool:

@@ -1,6 +1,6 @@
 """What the flags say, as frozen dataclasses: one field a flag, named and defaulted here.
 
-`engine/cli.py` fills them once; below it nothing knows of flags.
+`engine/cli/` fills them once; below it nothing knows of flags.
 """
 
 import re

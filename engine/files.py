@@ -1,10 +1,12 @@
 """Where files lie, and how they are read safely and written whole.
 
 A file is written under a temporary name beside its own and renamed, so that a reader sees the
-earlier file or the whole new one. PyTorch files are read without executing anything.
+earlier file or the whole new one. PyTorch files are read without executing anything: the checksums
+of the zip archive, what the pickle calls, how far it unfolds and what tensors claim are checked.
 """
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -17,11 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.files import written_whole
+from datasets.files import DataError, check_file, printable, said_plainly, written_whole
+from engine.pickles import PickleError, check_pickle, container_items, first_call
 from models.archs import ArchError
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_CACHE = Path("<default>")  # what --cache means without a folder
+LEGACY_PICKLES = 5  # of a file from before PyTorch 1.6, in front of its numbers
+MOST_STRETCHED = 16  # times its file's size that tensors may claim: views of one another
+MOST_KEY = 1000  # characters of a tensor's name
+PLAIN_CALLS = ("torch.", "collections.", "numpy.", "_codecs.")  # that data are made of
 WRAPPERS = ("module.", "_orig_mod.")  # DataParallel and DDP, torch.compile
 # Old files may hold their accuracies as NumPy numbers, under NumPy 1's name for them.
 _SCALAR = np._core.multiarray.scalar
@@ -75,55 +82,116 @@ class _Watched:
 
 
 def read_file(path: Path, what: str = "checkpoint") -> dict:
-    """A torch file's dict, on the CPU; raises CheckpointError if it is missing or not one."""
-    if not path.is_file():
-        raise CheckpointError(f"no {what} {path}; {_others(path)}")
+    """A torch file's dict, on the CPU.
+
+    Raises CheckpointError if the file is missing, no regular file, damaged (files since PyTorch 1.6
+    hold checksums, older ones do not), no dict, or holds anything but plain data and tensors.
+    """
+    called: list[str] = []
     try:
-        refuse_bomb(path)
+        check_file(path, what)
+        _check_torch_file(path, called)
         with torch.serialization.safe_globals(_NUMPY_SCALARS):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
+    except DataError as error:
+        raise CheckpointError(f"{error}; {_others(path)}") from None
+    except (CheckpointError, PickleError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}; {_others(path)}") from None
     except Exception as error:  # the unpickler raises whatever broken bytes lead it to
         raise CheckpointError(
-            f"cannot read {path}: truncated or not a checkpoint ({_reason(error)}); {_others(path)}"
+            f"cannot read {path}: truncated or not a checkpoint ({_reason(error, called)}); "
+            + _others(path)
         ) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint")
+    _check_claims(path, content)
     return content
 
 
-def refuse_bomb(path: Path, most: float = 1) -> None:
-    """Raises CheckpointError for a zip file that would unpack to more than `most` times its size.
+def check_zip(path: Path, most: float = 1) -> bool:
+    """Whether a file is a zip archive; raises CheckpointError for a damaged or hostile one.
 
-    PyTorch stores tensors as they are, so a file of its own is never smaller than its content.
+    Each part must have its checksum (CRC-32) and a name of its own, and together they may unpack to
+    `most` times the file's size: PyTorch stores tensors as they are, so a file of its own is never
+    smaller than its content. Raises what zipfile raises for an archive that it cannot open.
     """
-    if not zipfile.is_zipfile(path):
-        return
+    with open(path, "rb") as file:
+        if file.read(4) != b"PK\x03\x04":  # how PyTorch and NumPy tell
+            return False
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
-    size = path.stat().st_size
-    if unpacked > most * size:
+        size, names = path.stat().st_size, archive.namelist()
+        if unpacked > most * size:
+            raise CheckpointError(
+                f"a file of {size} bytes that would unpack to {unpacked}; files of this kind "
+                "are never compressed so much, so it is not read"
+            )
+        if len(set(names)) < len(names):
+            raise CheckpointError("two parts of its zip archive have the same name")
+        try:
+            damaged = archive.testzip()
+        except zipfile.BadZipFile as error:
+            damaged = str(error)
+    if damaged:
         raise CheckpointError(
-            f"{path}: a file of {size} bytes that would unpack to {unpacked}; files of this kind "
-            "are never compressed so much, so it is not read"
+            f"the file is damaged: its part '{printable(damaged)}' is not what its checksum says"
+        )
+    return True
+
+
+def _check_torch_file(path: Path, called: list[str]) -> None:
+    """Checks the archive's parts, and each pickle; `called` becomes what they want to call."""
+    if check_zip(path):
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith("data.pkl"):
+                    check_pickle(io.BytesIO(archive.read(name)), called)
+        return
+    try:
+        with open(path, "rb") as file:
+            for _ in range(LEGACY_PICKLES):
+                check_pickle(file, called)
+    except PickleError:
+        raise
+    except Exception:  # pickletools knows as little as an unpickler what broken bytes are
+        raise ValueError("its bytes are no PyTorch file") from None
+
+
+def _check_claims(path: Path, content: dict) -> None:
+    """Raises CheckpointError for tensors that are not plain, or larger than their file."""
+    tensors = {id(v): (key, v) for key, v in container_items(content) if isinstance(v, Tensor)}
+    claimed = 0
+    for key, value in tensors.values():
+        plain = value.layout == torch.strided and value.device.type == "cpu"
+        if not plain or value.is_quantized:
+            kind = f"{value.layout}, {value.dtype}, {value.device}".replace("torch.", "")
+            raise CheckpointError(f"{path}: '{printable(key[:100])}' is no plain tensor ({kind})")
+        claimed += value.numel() * value.element_size()
+    if claimed > MOST_STRETCHED * path.stat().st_size:
+        raise CheckpointError(
+            f"{path}: its tensors would hold {claimed} bytes, far more than the file: a few "
+            "numbers are stretched over a large shape"
         )
 
 
 def _others(path: Path) -> str:
     """What could be used instead of a checkpoint: those beside it, the newest first."""
     beside = [p for p in path.parent.glob("*.pth*") if p != path and p.suffix != ".tmp"]
+    beside = [p for p in beside if p.is_file()]
     newest = sorted(beside, key=lambda p: p.stat().st_mtime, reverse=True)
     if not newest:
         return f"there are no others in {path.parent}"
-    return f"there are, newest first: {', '.join(p.name for p in newest)}"
+    return f"there are, newest first: {', '.join(p.name for p in newest[:5])}"
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, called: list[str]) -> str:
     """The line of a loading error that says what is wrong; torch's advice is left out."""
-    unsafe = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error))
+    # torch leaves "builtins." out, and knows no newer pickles' instructions
+    refused = re.search(r"(?:GLOBAL|class) (\S+)", str(error))
+    named = [name for name in called if refused and name.removeprefix("builtins.") == refused[1]]
+    unsafe = next(iter(named), None) or first_call(called, PLAIN_CALLS)
     if unsafe:
-        return f"it holds {unsafe[1]}, which is no plain data and is not executed"
+        return f"it wants to call {printable(unsafe)}; a file's calls are never executed"
     text = str(error).strip() or type(error).__name__
     return "its bytes are no PyTorch file" if "weights_only" in text else text.splitlines()[0]
 
@@ -134,10 +202,12 @@ def strip_wrappers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check_tensors(state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The same; raises CheckpointError unless it maps names to tensors."""
+    """The same; raises CheckpointError unless it maps names of usual length to tensors."""
     for key, value in state_dict.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise CheckpointError(f"the entry {key!r} is no named tensor: this holds no weights")
+        named = isinstance(key, str) and len(key) <= MOST_KEY
+        if not named or not isinstance(value, Tensor):
+            entry = printable(repr(key)[:100])
+            raise CheckpointError(f"the entry {entry} is no named tensor: this holds no weights")
     return state_dict
 
 
@@ -145,7 +215,7 @@ def append_whole(path: Path, lines: Sequence[str]) -> None:
     """Appends the lines, or, on a full disk (OSError), leaves the file as it was."""
     size = path.stat().st_size if path.exists() else 0
     try:
-        with open(path, "a", encoding="utf-8") as file:
+        with said_plainly(path), open(path, "a", encoding="utf-8") as file:
             file.writelines(lines)
     except OSError:
         with contextlib.suppress(OSError):

@@ -58,14 +58,16 @@ def fuse(streams: Sequence[np.ndarray], weights: Sequence[float] | None = None) 
         streams: scores (videos, classes) each, of the same videos in the same order.
         weights: a number for each stream; 1 for all if left out.
 
-    A video that one stream could not score (NaN, or nothing but zeros) is NaN.
+    A video that one stream could not score (NaN, or nothing but zeros), or whose scores have no
+    finite norm, is NaN.
     """
     weights = [1.0] * len(streams) if weights is None else weights
-    with np.errstate(invalid="ignore"):
-        return sum(
-            float(weight) * (scores / np.linalg.norm(scores, axis=1, keepdims=True))
-            for scores, weight in zip(streams, weights, strict=True)
-        )
+    fused = 0
+    with np.errstate(invalid="ignore", over="ignore"):
+        for scores, weight in zip(streams, weights, strict=True):
+            norm = np.linalg.norm(scores, axis=1, keepdims=True)
+            fused = fused + float(weight) * (scores / np.where(np.isfinite(norm), norm, np.nan))
+    return fused
 
 
 # What a file may say of a number of things, and of a sum.
@@ -119,7 +121,10 @@ class EpochStats:
         return self.clips / max(1e-9, self.loading + self.computing)
 
     def add(self, logits: Tensor, labels: Tensor, loss: float, clips: int) -> None:
-        """Counts a batch: logits (N, classes), labels (N,), its summed loss, its clips."""
+        """Counts a batch: logits (N, classes), labels (N,), its summed loss, its clips.
+
+        A video with logits that are not finite is wrong.
+        """
         best = logits.topk(min(3, logits.shape[1]), dim=1).indices  # (N, 3)
         hits = (best == labels[:, None]) & logits.isfinite().all(dim=1, keepdim=True)
         self.videos += len(labels)

@@ -29,8 +29,8 @@ import two_stream2
 import two_stream_bert2
 from engine import cli
 from engine.ablation.run import ablate_networks, ablate_tokens
+from engine.cli.flag_types import regex
 from engine.config import AblationConfig
-from engine.flag_types import regex
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

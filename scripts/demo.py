@@ -19,8 +19,8 @@ from tabulate import tabulate
 
 from engine.checkpoint import LAST
 from engine.cli import new_parser, run
+from engine.cli.flag_types import positive
 from engine.files import ROOT, run_folder
-from engine.flag_types import positive
 
 DATASET, TRAIN_VIDEOS = "motions", 320
 RUNS = "checkpoint/demo"  # apart from what a user trains on the same data

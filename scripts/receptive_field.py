@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine import UsageError
 from engine.cli import new_parser, run
+from engine.cli.flag_types import seed_number
 from engine.files import resolve
-from engine.flag_types import seed_number
 from engine.weights.choose import AUTO, start_from_weights
 from models import VideoNet, create_model
 

@@ -29,7 +29,8 @@ from engine.analysis.fusion import fuse_runs, search_and_fuse
 from engine.analysis.summary import summarize_runs
 from engine.analysis.tables import print_tables
 from engine.files import write_json
-from engine.testing.score_files import group_runs, read_scores
+from engine.testing.score_files import read_scores
+from engine.testing.score_runs import group_runs
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

@@ -19,7 +19,7 @@ BIG = 1  # a node's flag: its value lies on pages of its own
 HEADER, NODE = struct.Struct("=QHHHH"), struct.Struct("=HHHH")
 META_BODY = struct.Struct("=IIQQ48sIHHQQQQQQQ")  # of the free list's tree only its place
 PAGE_SIZES = tuple(1 << bits for bits in range(9, 17))
-MOST_DEPTH = 30
+MOST_LEVELS = 30
 
 
 class Tree(NamedTuple):
@@ -46,7 +46,7 @@ def check_lmdb(path: Path) -> None:
         while left:
             page, depth = left.pop()
             try:
-                if page in seen or depth > MOST_DEPTH:
+                if page in seen or depth > MOST_LEVELS:
                     raise ValueError("page refers to page in a circle")
                 seen.add(page)
                 left += [(child, depth + 1) for child in _children(file, page, tree)]

@@ -14,7 +14,7 @@ from datasets.samplers import TrainingBatches
 from engine.config import Recipe
 from engine.metrics import count_flops
 from engine.testing.score import score_all
-from engine.testing.stream import CACHED_BATCH, Stream, cached_videos
+from engine.testing.stream import CACHED_BATCH, Stream, cached_clips
 from engine.testing.token_order import NORMAL, TimeOrder
 from engine.tokens.cache import CachedSubset, TokenCache
 from engine.tokens.dataset import TokenDataset, cached_split, freeze_encoder
@@ -118,7 +118,7 @@ def score_head(
         device=next(model.parameters()).device,
         flip=cache.metadata["views"]["mirror"],
         checkpoint=Path(),
-        read=partial(cached_videos, subset, 1, 1),
+        read=partial(cached_clips, subset, 1, 1),
         prepare=partial(tokens_of, model),
         batch_size=CACHED_BATCH,
         order=TimeOrder(order),

@@ -57,6 +57,8 @@ def collect_examples(stream: Stream) -> list[AttentionExample]:
             raise UsageError(f"{spec.name} has two class tokens; choose a network with one")
         attention = weights[0, :, 0, 1:].mean(dim=0).cpu().numpy()
         predicted = int(predicted_classes(stream.model(inputs).float().cpu().numpy())[0])
+        if predicted < 0 or not np.isfinite(attention).all():
+            raise DataError(f"{record.line}: {record.folder}: non-finite scores or attention")
         span = spec.frames // len(attention)  # a token's frame: the middle of its span
         frames = clip[span // 2 :: span][: len(attention)]
         examples.append(AttentionExample(record.label, predicted, frames, attention))

@@ -9,7 +9,8 @@ import numpy as np
 from datasets import DataError
 from engine import UsageError
 from engine.metrics import fuse, topk_accuracy
-from engine.testing.score_files import Run, ScoreFile, check_classes, match_files
+from engine.testing.score_files import ScoreFile, check_classes, match_files
+from engine.testing.score_runs import Run
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from datasets import DataError
 from engine.analysis import statistics
 from engine.analysis.fusion import Fusion
 from engine.metrics import topk_hits
-from engine.testing.score_files import Run, ScoreFile, match_files
+from engine.testing.score_files import ScoreFile, match_files
+from engine.testing.score_runs import Run
 
 METRICS = {  # in JSON, in tables
     "top1": "top-1",

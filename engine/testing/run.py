@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.files import check_writable
 from engine import UsageError, distributed
 from engine.config import TestConfig
 from engine.files import resolve
@@ -25,6 +26,7 @@ Network = tuple[str, Path | None]  # architecture, checkpoint or None for the ru
 
 def run_test(config: TestConfig, network: Network) -> int:
     """Tests one network and writes its results; returns the exit code."""
+    _check_outputs(config)
     stream = build_stream(config, *network)
     scores, clip_scores, summary = _test_stream(stream)
     metadata = _metadata(config, [stream]) | {
@@ -37,6 +39,7 @@ def run_test(config: TestConfig, network: Network) -> int:
 
 def run_fused_test(config: TestConfig, rgb_network: Network, flow_network: Network) -> int:
     """Tests an RGB and a flow network on the same videos, and their fusion."""
+    _check_outputs(config)
     rgb, flow = streams = [build_stream(config, *n) for n in (rgb_network, flow_network)]
     for stream, modality in ((rgb, "rgb"), (flow, "flow")):
         if stream.spec.modality != modality:
@@ -58,6 +61,14 @@ def run_fused_test(config: TestConfig, rgb_network: Network, flow_network: Netwo
     name = "+".join(stream.spec.name for stream in streams)
     _write(config, name, streams, fused, metadata | summary)
     return 1 if rgb.unscored or flow.unscored else 0
+
+
+def _check_outputs(config: TestConfig) -> None:
+    """Raises OSError, before the test, where its results could not be written."""
+    if distributed.is_main():
+        check_writable(resolve(config.results, "results"))
+        if config.scores:
+            check_writable(resolve(config.scores, "").parent)
 
 
 def _test_stream(stream: Stream) -> tuple[np.ndarray, list[np.ndarray], dict]:

@@ -17,7 +17,8 @@ def score_videos(
     stream: Stream, clips: Iterable[ClipViews]
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray, str]]:
     """Each video's row, the mean of all its views' logits, float32 (classes,), and of each clip's,
-    (clips, classes), and ""; or, where a clip cannot be read, NaN, and the reason.
+    (clips, classes), and ""; or, where a clip cannot be read or its logits are not finite, NaN,
+    and the reason.
     """
 
     def logits_of(batch: np.ndarray, rows: list[int]) -> np.ndarray:
@@ -29,6 +30,9 @@ def score_videos(
     for row, video in itertools.groupby(scored, key=lambda found: found[0].row):
         errors, logits = zip(*((clip.error, own) for clip, own in video), strict=True)
         error = next(filter(None, errors), "")
+        if not error and not all(np.isfinite(own).all() for own in logits):
+            record = stream.split.val[row]
+            error = f"{record.line}: '{record.folder}': the network's scores are not finite"
         if error:
             nothing = np.full(len(stream.split.class_names), np.nan, np.float32)
             yield row, nothing, nothing[None], error
@@ -43,8 +47,8 @@ def score_all(stream: Stream, show: bool = True) -> tuple[np.ndarray, list[np.nd
 
     Several processes share the videos out, and all of them get all scores. `show`: a progress bar.
 
-    A video that cannot be read is recorded in `stream.unscored`; its scores are NaN, so it counts
-    as wrong, and it has one clip, NaN as well.
+    A video that cannot be read, or whose scores are not finite, is recorded in `stream.unscored`;
+    its scores are NaN, so it counts as wrong, and it has one clip, NaN as well.
     """
     rows = range(len(stream.split.val))[distributed.rank() :: distributed.world_size()]
     clips: list[np.ndarray] = []

@@ -1,23 +1,24 @@
-"""Score files of the test scripts: written, read, matched by video, and grouped into runs.
+"""Score files of the test scripts: written, read, and matched by video.
 
 A file is an npz with `video` (N,), `label` (N,), `score` (N, classes) and `classes` (classes,);
 newer ones also hold `clip_score` (M, classes), each clip's logits averaged over its crops, and
 `clip_video` (M,), the place of the clip's video. What was tested stands in a JSON of the same stem.
 """
 
-import json
-import re
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import repeat
 from pathlib import Path
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 
 from datasets import DataError
-from datasets.files import written_whole
-from engine.files import CheckpointError, refuse_bomb
+from datasets.files import check_file, printable, read_json, written_whole
+from engine.files import check_zip
 from engine.testing.token_order import NORMAL
 
 # What files of one run have in common; older ones do not state the order: it was the normal one.
@@ -57,16 +58,15 @@ class ScoreFile:
 
 
 @dataclass(frozen=True)
-class Run:
-    """One network tested in one way, on one or more splits.
+class _Test:
+    """What the JSON beside a score file says: its split, and RUN_KEYS."""
 
-    Attributes:
-        name: unlike that of any other run.
-        splits: split number -> its scores; a file that names no split counts as split 1.
-    """
-
-    name: str
-    splits: Mapping[int, ScoreFile]
+    split: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+    dataset: str
+    arch: str
+    clips: str
+    crops: Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
+    time_order: str
 
 
 def write_scores(
@@ -109,12 +109,8 @@ def read_scores(path: Path) -> ScoreFile:
     for key, kind in (_ARRAYS | clips).items():
         _check_array(path, data, key, *kind)
     videos, labels, scores, classes = (data[key] for key in _ARRAYS)
-    # video names
     if not len(videos):
         raise DataError(f"{path}: no videos")
-    name, times = Counter(videos.tolist()).most_common(1)[0]
-    if times > 1:
-        raise DataError(f"{path}: the video '{name}' is there twice")
     # sizes and labels
     shape = (len(videos), len(classes))
     if labels.shape != shape[:1] or scores.shape != shape:
@@ -125,6 +121,11 @@ def read_scores(path: Path) -> ScoreFile:
     wrong = labels[(labels < 0) | (labels >= len(classes))]
     if len(wrong):
         raise DataError(f"{path}: a label {wrong[0]}, but {len(classes)} classes")
+    # names
+    videos, classes = (_names(path, array) for array in (videos, classes))
+    name, times = Counter(videos).most_common(1)[0]
+    if times > 1:
+        raise DataError(f"{path}: the video '{name}' is there twice")
     # clips
     clip_scores, clip_videos = data.get("clip_score"), data.get("clip_video")
     if clips:
@@ -137,10 +138,10 @@ def read_scores(path: Path) -> ScoreFile:
         clip_scores, clip_videos = _nan_rows(clip_scores), clip_videos.astype(np.int64)
     return ScoreFile(
         path,
-        tuple(videos.tolist()),
+        videos,
         labels.astype(np.int64),
         _nan_rows(scores),
-        tuple(classes.tolist()),
+        classes,
         clip_scores,
         clip_videos,
         _read_metadata(path.with_suffix(".json")),
@@ -148,22 +149,21 @@ def read_scores(path: Path) -> ScoreFile:
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such score file")
     try:
-        refuse_bomb(path, MOST_PACKED)
+        check_file(path, "score file")
+        check_zip(path, MOST_PACKED)
         data = np.load(path, allow_pickle=False)
         if isinstance(data, np.ndarray):
             raise ValueError("it holds a single array, not those of an npz")
         with data:
             return dict(data)
-    except CheckpointError as error:
-        raise DataError(str(error)) from None
+    except DataError:
+        raise
     except Exception as error:  # whatever broken bytes lead NumPy to
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "Object arrays" in reason or "pickled data" in reason:
             reason = "it is no npz, or holds pickled objects, which are never loaded"
-        raise DataError(f"{path}: not a readable score file: {reason}") from None
+        raise DataError(f"{path}: not a readable score file: {printable(reason)}") from None
 
 
 def _check_array(path: Path, data: Mapping, key: str, dimensions: int, kinds: str) -> None:
@@ -177,6 +177,18 @@ def _check_array(path: Path, data: Mapping, key: str, dimensions: int, kinds: st
         )
 
 
+def _names(path: Path, array: np.ndarray) -> tuple[str, ...]:
+    """An array's texts; raises DataError for what neither lists nor terminals can hold."""
+    try:
+        names = tuple(array.tolist())
+    except ValueError as error:  # no code point
+        raise DataError(f"{path}: a name in it is no text: {error}") from None
+    for name in names:
+        if name != printable(name):
+            raise DataError(f"{path}: the name '{printable(name)}' holds control characters")
+    return names
+
+
 def _nan_rows(scores: np.ndarray) -> np.ndarray:
     """Float32, a row that is not finite throughout made all NaN: it ranks nothing."""
     scores = scores.astype(np.float32)
@@ -186,19 +198,21 @@ def _nan_rows(scores: np.ndarray) -> np.ndarray:
 
 def _read_metadata(path: Path) -> dict[str, object]:
     """The test script's JSON about the test; empty without a file, or with a foreign one."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not readable as JSON: {error}") from None
+    content = read_json(path, Any)
     if not isinstance(content, dict):
         return {}
-    if "streams" in content:
-        content["arch"] = "+".join(content["streams"])
+    if isinstance(content.get("streams"), dict):
+        content["arch"] = "+".join(map(str, content["streams"]))
     content.setdefault("time_order", NORMAL)
-    known = content.keys() >= {"split", *RUN_KEYS} and isinstance(content["split"], int)
-    return {key: content[key] for key in ("split", *RUN_KEYS)} if known else {}
+    if not content.keys() >= {"split", *RUN_KEYS} or not isinstance(content["split"], int):
+        return {}
+    try:
+        test = msgspec.convert(content, _Test)
+    except msgspec.ValidationError as error:
+        raise DataError(f"{path}: not what a test writes: {error}") from None
+    return asdict(test)
 
 
 def match_files(first: ScoreFile, other: ScoreFile) -> list[int]:
@@ -246,46 +260,3 @@ def check_classes(first: ScoreFile, other: ScoreFile) -> None:
     for place, (a, b) in enumerate(zip(first.classes, other.classes, strict=True)):
         if a != b:
             raise DataError(f"class {place} is '{a}' in {first.path} and '{b}' in {other.path}")
-
-
-def group_runs(files: Sequence[ScoreFile]) -> list[Run]:
-    """Puts the splits of a run together, in the order of the first file of each.
-
-    Files belong together when their JSONs agree on dataset, arch, clips and crops, and without a
-    JSON when their names differ by `split<k>` alone. Where that gives a run two files of one
-    split, their folders tell them apart, or else each file is a run.
-
-    Raises DataError if a file is given twice, or the splits of a run have different classes.
-    """
-    path, times = Counter(file.path.resolve() for file in files).most_common(1)[0]
-    if times > 1:
-        raise DataError(f"{path} is given twice")
-    names = [_run_name(file) for file in files]
-    for finer in (lambda file: file.path.parent.name, lambda file: file.path):
-        taken = Counter(zip(names, map(_split, files), strict=True))
-        crowded = {name for (name, _), count in taken.items() if count > 1}
-        names = [
-            f"{name} [{finer(file)}]" if name in crowded else name
-            for name, file in zip(names, files, strict=True)
-        ]
-    runs: dict[str, dict[int, ScoreFile]] = {}
-    for name, file in zip(names, files, strict=True):
-        splits = runs.setdefault(name, {})
-        for earlier in splits.values():
-            check_classes(earlier, file)
-        splits[_split(file)] = file
-    return [Run(name, dict(sorted(splits.items()))) for name, splits in runs.items()]
-
-
-def _run_name(file: ScoreFile) -> str:
-    test = file.metadata
-    if not test:
-        return re.sub(r"[_-]?split\d+", "", file.path.stem)
-    crops = "1 crop" if test["crops"] == 1 else f"{test['crops']} crops"
-    order = "" if test["time_order"] == NORMAL else f", {test['time_order']}"
-    return f"{test['dataset']} {test['arch']}, {test['clips']} clip, {crops}{order}"
-
-
-def _split(file: ScoreFile) -> int:
-    named = re.search(r"split(\d+)", file.path.stem)
-    return file.metadata.get("split", int(named[1]) if named else 1)

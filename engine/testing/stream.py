@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets import Split
+from datasets import DataError, Split
 from datasets.clips import VideoClips
 from datasets.fingerprint import fingerprint
 from datasets.records import VideoRecord
@@ -161,7 +161,11 @@ def cached_clips(
 ) -> Iterator[ClipViews]:
     """The clips of some rows' videos from a cache: every `step`-th view, `crops` of a clip."""
     for row in rows:
-        chosen = subset.tokens[row][::step]
+        try:
+            chosen = subset.tokens[row][::step]
+        except DataError as error:  # a damaged file
+            yield ClipViews(row, (), str(error))
+            continue
         for start in range(0, len(chosen), crops):
             yield ClipViews(row, chosen[start : start + crops])
 

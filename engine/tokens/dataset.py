@@ -19,16 +19,14 @@ from datasets.sources.folders import FrameNames
 from engine.config import DataConfig
 from engine.data import SUBSETS, data_folder, lists_folder, open_split, warn_of_other_data
 from engine.files import DEFAULT_CACHE, ROOT, CheckpointError, resolve
+from engine.tokens.about import METADATA_FILE, list_digest, same_data
 from engine.tokens.cache import (
-    METADATA_FILE,
     CachedSubset,
     TokenCache,
     cache_name,
     default_folder,
     encoder_hash,
-    list_digest,
     open_cache,
-    same_data,
 )
 from engine.weights.choose import AUTO, NO_WEIGHTS
 from models import ArchSpec, VideoNet, get_arch
@@ -87,6 +85,23 @@ def start_at_tokens(model: VideoNet, check: bool, cache: TokenCache) -> None:
         check_encoder(model, cache)
     model.register_load_state_dict_post_hook(lambda model, _: check_encoder(model, cache))
     freeze_encoder(model)
+    _check_shape(model, cache)
+
+
+@torch.no_grad()
+def _check_shape(model: VideoNet, cache: TokenCache) -> None:
+    """Raises DataError unless the network can start at a view of the cache's."""
+    view = torch.zeros((1, *cache.view_shape), device=next(model.parameters()).device)
+    was_training = model.training
+    try:
+        model.eval()(view)
+    except (RuntimeError, IndexError, ValueError) as error:
+        raise DataError(
+            f"{cache.folder} holds tokens of the shape {cache.view_shape}, which "
+            f"{model.spec.name} cannot take ({str(error).splitlines()[0]})"
+        ) from None
+    finally:
+        model.train(was_training)
 
 
 def freeze_encoder(model: VideoNet) -> None:

@@ -22,11 +22,8 @@ from engine import distributed
 from engine.config import DataConfig
 from engine.data import frame_reader, normalization, training_transform
 from engine.loading import ClipViews, Loader, frame_views, in_batches
-from engine.tokens.cache import (
-    count_views,
-    store_tokens,
-    video_path,
-)
+from engine.tokens.arrays import store_tokens
+from engine.tokens.cache import count_views, video_path
 from models import VideoNet
 
 

@@ -13,14 +13,12 @@ from engine.config import CacheConfig
 from engine.data import SUBSETS, choose_flip, flow_bound, open_split
 from engine.distributed import choose_device
 from engine.files import resolve
+from engine.tokens.about import CACHE_FORMAT, list_digest, start_cache
 from engine.tokens.cache import (
-    CACHE_FORMAT,
     cache_name,
     default_folder,
     encoder_entries,
     encoder_hash,
-    list_digest,
-    start_cache,
     video_path,
 )
 from engine.tokens.encode import TokenWriter

@@ -77,6 +77,8 @@ def inspect_weights(path: Path) -> tuple[WeightFile, str, dict[str, str]]:
     except ArchError as error:
         raise ArchError(f"{path}: {error}") from None
     arch = metadata.get("arch", "") if file.kind is CHECKPOINT else ""
+    if not isinstance(arch, str):
+        raise CheckpointError(f"{path}: 'arch' in it is a {type(arch).__name__}, not a name")
     fits = _fitting_archs(file, arch)
     if not fits:
         raise ArchError(f"{path}: {file.kind.name}, but it fits no architecture")

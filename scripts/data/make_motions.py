@@ -27,7 +27,7 @@ from datasets.prepare.extract import extract
 from datasets.prepare.jobs import check_origin, write_lists
 from datasets.prepare.work import remove_unfinished
 from engine.cli import data_places, data_script_parser, run
-from engine.flag_types import positive
+from engine.cli.flag_types import positive
 
 MOTION_CLASSES = (  # each followed by its time reversal
     *("left_to_right", "right_to_left", "grow", "shrink"),

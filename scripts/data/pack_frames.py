@@ -26,7 +26,7 @@ from datasets.sources.folders import MODALITIES, find_frame_folders
 from datasets.sources.packed import damaged_videos, pack_name
 from datasets.specs import find_spec
 from engine.cli import data_places, data_script_parser, run
-from engine.flag_types import image_size, jpeg_quality, path
+from engine.cli.flag_types import image_size, jpeg_quality, path
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

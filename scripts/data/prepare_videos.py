@@ -33,8 +33,8 @@ from datasets.sources.folders import USUAL_NAMES, find_frame_folders
 from datasets.specs import find_spec
 from engine import UsageError
 from engine.cli import data_places, data_script_parser, run
+from engine.cli.flag_types import jpeg_quality, number, path, positive, regex, shard
 from engine.distributed import choose_device
-from engine.flag_types import jpeg_quality, number, path, positive, regex, shard
 
 Report = Callable[[str], None]
 

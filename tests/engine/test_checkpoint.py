@@ -204,6 +204,6 @@ class Attack:
 
 def test_nothing_in_a_file_is_executed(tmp_path, capsys):
     path = saved(tmp_path, {"state_dict": Attack()})
-    with pytest.raises(CheckpointError, match="holds print, which is no plain data"):
+    with pytest.raises(CheckpointError, match="it wants to call builtins.print; .* never executed"):
         read_file(path)
     assert "executed" not in capsys.readouterr().out

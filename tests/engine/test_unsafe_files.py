@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.checkpoint import EXPECTED, check_size, load_checkpoint, metadata_faults
+from engine.checkpoint import EXPECTED, load_checkpoint, metadata_faults
 from engine.config import DataConfig, Recipe, TrainingConfig
 from engine.files import CheckpointError, read_file
 from engine.training.build import build_data, build_model, build_state
@@ -75,7 +75,7 @@ def test_sparse_and_stretched_tensors_are_refused(tmp_path, model):
     with pytest.raises(CheckpointError):
         load(saved(tmp_path, changed_entry(model, "fc_action.weight", sparse)), model)
     stretched = torch.zeros(1).expand(10**9, 10**6)  # one number in the file
-    with pytest.raises(CheckpointError, match="shape: fc_action.weight"):
+    with pytest.raises(CheckpointError, match="stretched over a large shape"):
         load(saved(tmp_path, changed_entry(model, "fc_action.weight", stretched)), model)
 
 
@@ -230,7 +230,6 @@ def test_metadata_with_damaged_bytes_are_read_or_refused(metadata_file, data):
     path.write_bytes(data.draw(mutated(metadata_file.read_bytes())))
     with contextlib.suppress(CheckpointError):
         content = read_file(path)
-        check_size(content, path)
         if not metadata_faults(content):
             assert -1 <= float(content.get("best_prec1", 0)) <= 100.001
             assert 0 <= content.get("epoch", 0) <= 2**31
@@ -251,7 +250,7 @@ def test_values_that_refer_to_each_other_are_counted_not_unfolded(tmp_path, mode
     bomb = [folded(times)] * 100
     path = saved(tmp_path, content_of(model) | {key: {"a": bomb}})
     start = time.monotonic()
-    with pytest.raises(CheckpointError, match="too many values, or lie too deep"):
+    with pytest.raises(CheckpointError, match="unfolds to|deep"):
         load(path, model)
     assert time.monotonic() - start < 1
 
@@ -259,5 +258,5 @@ def test_values_that_refer_to_each_other_are_counted_not_unfolded(tmp_path, mode
 def test_a_list_within_itself_is_refused(tmp_path, model):
     circle = []
     circle.append(circle)
-    with pytest.raises(CheckpointError, match="lie too deep"):
+    with pytest.raises(CheckpointError, match="contains itself|deep"):
         load(saved(tmp_path, content_of(model, flags={"a": circle})), model)

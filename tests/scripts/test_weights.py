@@ -50,7 +50,7 @@ def test_unusable_files_end_with_1_and_a_reason(tmp_path):
         nan: "features.1.bias holds NaN or infinity",
         text: "no PyTorch file",
         other: "are of no known kind of file",
-        evil: "builtins.print, which is no plain array and is not executed",
+        evil: "wants to call builtins.print, which is no plain array and is not executed",
         tmp_path / "absent.pth": "there are, newest first",
     }
     for path, reason in cases.items():

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from datasets.records import VideoRecord
-from engine.tokens.cache import CACHE_FORMAT, list_digest, start_cache, store_tokens, video_path
+from engine.tokens.about import CACHE_FORMAT, list_digest, start_cache
+from engine.tokens.arrays import store_tokens
+from engine.tokens.cache import video_path
 
 ARCH = "rgb_tiny3D16f_FRMB"  # 8 tokens of 64
 LENGTH, WIDTH = 8, 64

@@ -32,8 +32,8 @@ from engine.ablation.report import (
     summarize_row,
 )
 from engine.ablation.sweeps import TokenSweep
+from engine.cli.flag_types import time_order
 from engine.config import AblationConfig
-from engine.flag_types import time_order
 from engine.testing.score_files import ScoreFile
 from engine.testing.token_order import TimeOrder
 from engine.tokens.cache import open_cache

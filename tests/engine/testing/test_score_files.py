@@ -15,7 +15,8 @@ from engine.analysis.fusion import (
     search_weights,
 )
 from engine.metrics import fuse
-from engine.testing.score_files import group_runs, match_files, read_scores, write_scores
+from engine.testing.score_files import match_files, read_scores, write_scores
+from engine.testing.score_runs import group_runs
 
 VIDEOS = ["a/0", "a/1", "b/0", "c/0"]
 LABELS = [0, 0, 1, 2]
@@ -126,7 +127,7 @@ def test_files_that_are_no_score_files_are_refused(tmp_path):
         np.save(file, GOOD["score"])
     with pytest.raises(DataError, match="it holds a single array"):
         read_scores(tmp_path / "single.npz")
-    with pytest.raises(DataError, match="there is no such score file"):
+    with pytest.raises(DataError, match="no score file .*no such file"):
         read_scores(tmp_path / "none.npz")
 
 
@@ -134,7 +135,7 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path):
     path = tmp_path / "bomb.npz"
     np.savez_compressed(path, **GOOD | {"score": np.zeros((10_000_000, 3), np.float32)})
     assert path.stat().st_size < 1_000_000
-    with pytest.raises(DataError, match="bomb.npz: .* would unpack to 120"):
+    with pytest.raises(DataError, match="bomb.npz: .*: a file .* would unpack to 120"):
         read_scores(path)
     np.savez_compressed(path, **GOOD)
     assert read_scores(path).unscored == 0
@@ -147,7 +148,7 @@ def test_the_json_beside(tmp_path):
         path.with_suffix(".json").write_text(foreign)
         assert read_scores(path).metadata == {}
     path.with_suffix(".json").write_text("{")
-    with pytest.raises(DataError, match="x.json: not readable as JSON"):
+    with pytest.raises(DataError, match="cannot read .*x.json: Input data was truncated"):
         read_scores(path)
 
 

@@ -14,6 +14,8 @@ from engine import data as build
 from engine.config import DataConfig
 from engine.files import CheckpointError
 from engine.metrics import count_flops, mfu
+from engine.tokens.about import same_data, start_cache
+from engine.tokens.arrays import store_tokens
 from engine.tokens.cache import (
     CachedSubset,
     TokenCache,
@@ -22,9 +24,6 @@ from engine.tokens.cache import (
     encoder_entries,
     encoder_hash,
     open_cache,
-    same_data,
-    start_cache,
-    store_tokens,
     video_path,
 )
 from engine.tokens.dataset import TokenDataset, check_encoder, start_at_tokens

@@ -110,7 +110,7 @@ def test_a_malicious_pickle_is_refused_and_not_executed(tmp_path, protocol, deep
     content = Malicious(bait)
     if deep:
         content = {"params": {"kernel": np.array([content], dtype=object)}}
-    with pytest.raises(CheckpointError, match="io.open|_io.open|no plain array"):
+    with pytest.raises(CheckpointError, match="io.open|no plain array"):
         read_arrays(pickle.dumps(content, protocol=protocol))
     assert not bait.exists()
 

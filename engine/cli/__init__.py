@@ -1,0 +1,51 @@
+"""Every flag, once: parsed into the dataclasses of engine/config.py. Only scripts import this."""
+
+from engine.cli.base import (
+    USER_ERRORS,
+    data_parent,
+    data_places,
+    data_script_parser,
+    fill,
+    new_parser,
+    places_parent,
+    run,
+)
+from engine.cli.flag_types import (
+    above_zero,
+    non_negative,
+    not_below_zero,
+    path,
+    plain_name,
+    positive,
+    time_order,
+)
+from engine.cli.parsers import (
+    caching_parser,
+    single_stream_parser,
+    testing_parser,
+    training_config,
+    training_parser,
+)
+
+__all__ = [
+    "USER_ERRORS",
+    "above_zero",
+    "caching_parser",
+    "data_parent",
+    "data_places",
+    "data_script_parser",
+    "fill",
+    "new_parser",
+    "non_negative",
+    "not_below_zero",
+    "path",
+    "places_parent",
+    "plain_name",
+    "positive",
+    "run",
+    "single_stream_parser",
+    "testing_parser",
+    "time_order",
+    "training_config",
+    "training_parser",
+]

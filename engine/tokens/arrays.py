@@ -1,0 +1,123 @@
+"""A video's tokens in a file: an npy array of float16 and, behind it, its checksum.
+
+NumPy reads the array as ever: what follows is 8 bytes that say so and the CRC-32 of all before.
+Caches of earlier code have none.
+"""
+
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from datasets import DataError
+from datasets.files import check_file, printable, written_whole
+
+MARK = b"\ncrc32: "
+CHECKSUM = len(MARK) + 4  # bytes behind the array
+AGAIN = "remove it and run scripts/cache_tokens.py again"
+
+
+class VideoTokens(Sequence[np.ndarray]):
+    """Each video's views, float16 (views, ...), memory-mapped when asked for.
+
+    A file's checksum and numbers are verified when it is first read: DataError names a damaged one.
+
+    Args:
+        paths: the videos' files.
+        rows: which views of each are meant.
+        need_checksums: whether files without one are damaged.
+        verified: the paths that need no other look; shared with what is taken of these.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        rows: Sequence[slice],
+        need_checksums: bool = False,
+        verified: set[Path] | None = None,
+    ):
+        self.paths, self.rows, self.need_checksums = paths, rows, need_checksums
+        self.verified = set() if verified is None else verified
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, videos: Sequence[int]) -> "VideoTokens":
+        """Those of some videos."""
+        paths, rows = [self.paths[v] for v in videos], [self.rows[v] for v in videos]
+        return VideoTokens(paths, rows, self.need_checksums, self.verified)
+
+    def __getitem__(self, video: int) -> np.ndarray:
+        path = self.paths[video]
+        tokens = map_tokens(path)
+        if path not in self.verified:
+            _verify(path, tokens, self.need_checksums)
+            self.verified.add(path)
+        return tokens[self.rows[video]]
+
+
+def store_tokens(path: Path, tokens: np.ndarray) -> None:
+    """Writes a video's tokens (views, ...) in float16, to the disk itself, whole or not at all."""
+    with np.errstate(over="ignore"):
+        half = tokens.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise DataError(f"{path}: the tokens reach {np.abs(tokens).max()}, beyond float16")
+    with written_whole(path) as file:
+        summed = _Summed(file)
+        np.lib.format.write_array(summed, half, allow_pickle=False)
+        file.write(MARK + summed.crc.to_bytes(4, "little"))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class _Summed:
+    """A file to write in that keeps the CRC-32 of what was written."""
+
+    def __init__(self, file):
+        self.file, self.crc = file, 0
+
+    def write(self, data: bytes) -> int:
+        self.crc = zlib.crc32(data, self.crc)
+        return self.file.write(data)
+
+
+def map_tokens(path: Path) -> np.memmap:
+    """A file's array, memory-mapped; raises DataError unless it is a whole one of float16.
+
+    Its numbers and checksum are not looked at.
+    """
+    try:
+        # "c": what is written, which torch warns of otherwise, would not reach the file.
+        tokens = np.lib.format.open_memmap(check_file(path, "tokens"), mode="c")
+        behind = path.stat().st_size - tokens.offset - tokens.nbytes
+        if behind not in (0, CHECKSUM):
+            raise ValueError(f"{behind} bytes follow its array")
+    except DataError:
+        raise
+    except Exception as error:  # whatever broken bytes lead NumPy to
+        raise DataError(
+            f"{path} is truncated or no array ({printable(str(error)[:200])}); {AGAIN}"
+        ) from None
+    if tokens.dtype != np.float16 or tokens.ndim < 2 or not tokens.size:
+        raise DataError(
+            f"{path} holds {tokens.shape} in {tokens.dtype}, not (views, ...) in float16; {AGAIN}"
+        )
+    return tokens
+
+
+def _verify(path: Path, tokens: np.memmap, need_checksum: bool) -> None:
+    """Raises DataError unless the file is as it was written, all its numbers finite."""
+    content = np.memmap(path, np.uint8, "r")
+    end = len(content) - CHECKSUM
+    if tokens.offset + tokens.nbytes > end:
+        if need_checksum:
+            raise DataError(f"{path} has lost its checksum; {AGAIN}")
+    else:
+        mark, crc = content[end:-4].tobytes(), int.from_bytes(content[-4:].tobytes(), "little")
+        if mark != MARK or zlib.crc32(content[:end]) != crc:
+            raise DataError(f"{path} is damaged: it is not what its checksum says; {AGAIN}")
+    exponents = tokens.view(np.uint16) & 0x7C00  # faster than isfinite
+    if (exponents == 0x7C00).any():
+        raise DataError(f"{path} holds NaN or infinity; {AGAIN}")
