@@ -20,10 +20,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.clips import VideoClips
-from engine import UsageError
+from engine import DEADLINE, UsageError
 from video_transforms import views
 
-DEADLINE = 900.0  # seconds without anything from a loader process, after which the run ends
 PREFETCH = 2  # items that a loader process is ahead
 DESCRIPTORS = 10  # of files, that a loader process needs
 SHARED_MEMORY = Path("/dev/shm")

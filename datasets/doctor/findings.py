@@ -8,6 +8,7 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
+from datasets.files import printable
 from datasets.records import VideoRecord
 
 SEVERITIES = ("error", "warning", "info")
@@ -36,7 +37,8 @@ class Finding:
 
     def as_dict(self) -> dict[str, str]:
         """The finding as the JSON report spells it, where `fix` is called `mend`."""
-        return {"mend" if key == "fix" else key: value for key, value in asdict(self).items()}
+        values = {key: printable(value) for key, value in asdict(self).items()}
+        return {"mend" if key == "fix" else key: value for key, value in values.items()}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from datasets.files import DataError
 from datasets.records import VideoRecord
-from datasets.sources.reader import Reader
+from datasets.sources.reader import MAX_PIXELS, Reader
 
 VIDEO_SUFFIXES = frozenset(
     ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
@@ -194,6 +194,9 @@ def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
     if not container.streams.video:
         raise DataError(f"{container.name} holds no video stream")
     stream = container.streams.video[0]
+    if stream.width * stream.height > MAX_PIXELS:
+        size = f"{stream.width}x{stream.height}"
+        raise DataError(f"{container.name} claims {size} pixels; at most {MAX_PIXELS:,} are read")
     stream.codec_context.thread_count = 1  # processes are the parallelism
     return stream
 

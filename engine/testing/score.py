@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from engine import distributed
+from engine import UsageError, distributed
 from engine.loading import ClipViews, in_batches
 from engine.testing.stream import Stream
 
@@ -23,8 +23,16 @@ def score_videos(
 
     def logits_of(batch: np.ndarray, rows: list[int]) -> np.ndarray:
         stream.order.start(rows)
-        inputs = stream.prepare(torch.from_numpy(batch).to(stream.device))
-        return stream.model(inputs, stream.order).float().cpu().numpy()
+        try:
+            inputs = stream.prepare(torch.from_numpy(batch).to(stream.device))
+            return stream.model(inputs, stream.order).float().cpu().numpy()
+        except (MemoryError, RuntimeError) as error:
+            if not _lacks_memory(error):
+                raise
+            folder = stream.split.val[rows[0]].folder
+            raise UsageError(
+                f"no memory for {len(rows)} views of '{folder}' at once; try --batch-size 1"
+            ) from None
 
     scored = in_batches(clips, stream.batch_size, logits_of)
     for row, video in itertools.groupby(scored, key=lambda found: found[0].row):
@@ -40,6 +48,12 @@ def score_videos(
         by_clip = torch.from_numpy(np.stack(logits))  # (clips, crops, classes)
         mean = by_clip.flatten(0, 1).mean(dim=0)
         yield row, mean.numpy(), by_clip.mean(dim=1).numpy(), ""
+
+
+def _lacks_memory(error: Exception) -> bool:
+    # torch has a type of its own for GPUs alone
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def score_all(stream: Stream, show: bool = True) -> tuple[np.ndarray, list[np.ndarray]]:

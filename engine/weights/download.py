@@ -1,15 +1,18 @@
 """Downloads of weights: checked, and whole or not there at all."""
 
+import contextlib
 import hashlib
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 
 from torch.hub import download_url_to_file
 
+from engine import DEADLINE
 from engine.weights.sources import PipPackage
 
 
@@ -33,7 +36,9 @@ def download(
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         fetched = Path(folder) / target.name
         try:
-            download_url_to_file(url, str(fetched), sha256 or None, progress=sys.stderr.isatty())
+            with _deadline():
+                show = sys.stderr.isatty()
+                download_url_to_file(url, str(fetched), sha256 or None, progress=show)
         except RuntimeError as error:  # how torch says that the hash is another
             raise DownloadError(
                 f"{url} is damaged or not the published file: {error}; {by_hand}"
@@ -43,6 +48,17 @@ def download(
         if verify is not None:
             verify(fetched)
         fetched.replace(target)
+
+
+@contextlib.contextmanager
+def _deadline() -> Iterator[None]:
+    """Sockets that are opened in the block wait DEADLINE seconds for an answer, not for ever."""
+    earlier = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DEADLINE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(earlier)
 
 
 def sha256_of(path: Path) -> str:

@@ -168,3 +168,12 @@ def test_errors_name_line_video_and_file(tmp_path):
     (tmp_path / "bad.mp4").write_bytes((tmp_path / "v.mp4").read_bytes()[:3000])
     with pytest.raises(DataError, match=r"l:4: 'bad': decoding .*bad.mp4 failed after frame 0"):
         reader.read(VideoRecord("bad", COUNT, 0, "l:4"), np.arange(1, 3))
+
+
+def test_a_video_of_absurd_size_is_refused(tmp_path, monkeypatch):
+    write_video(tmp_path / "v.mp4")
+    monkeypatch.setattr(video_reader, "MAX_PIXELS", 128 * 96 - 1)
+    with pytest.raises(DataError, match="claims 128x96 pixels; at most 12,287"):
+        list(Decoder(tmp_path / "v.mp4", COUNT).frames([1]))
+    with pytest.raises(DataError, match="claims 128x96 pixels"):
+        list(read_frames(tmp_path / "v.mp4", (64, 48)))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine import UsageError
 from engine.loading import ClipViews
 from engine.testing.score import score_videos
 from engine.testing.token_order import TimeOrder
@@ -90,3 +91,21 @@ def test_a_shuffled_order_does_not_depend_on_batches():
         cuts.append(parts(tokens[start : start + 2]))
     assert torch.equal(whole(tokens), torch.cat(cuts))
     assert not torch.equal(cuts[0][0], cuts[0][1])
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("you can't allocate memory: 1 TB")])
+def test_no_memory_names_the_video_and_what_helps(error):
+    def model(x, reorder):
+        raise error
+
+    stream = SimpleNamespace(
+        split=SimpleNamespace(class_names=["a"], val=[SimpleNamespace(folder="c/long")]),
+        model=model,
+        device=torch.device("cpu"),
+        prepare=lambda views: views,
+        order=TimeOrder(),
+        batch_size=2,
+    )
+    shown = [ClipViews(0, [np.zeros((4, 8, 8, 3), np.uint8)])]
+    with pytest.raises(UsageError, match="no memory for 2 views of 'c/long'.*--batch-size"):
+        list(score_videos(stream, shown))

@@ -1,6 +1,7 @@
 """The downloader against a server in this process: whole, broken off, wrong, missing."""
 
 import hashlib
+import socket
 import subprocess
 import sys
 import threading
@@ -70,6 +71,15 @@ def test_a_download_is_whole_and_leaves_nothing_else(server, tmp_path):
     download(server.url, target, SHA256)
     assert target.read_bytes() == DATA
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_silent_server_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads, "DEADLINE", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/file.pth"
+        with pytest.raises(DownloadError, match="cannot fetch .*timed out.*by other means"):
+            download(url, tmp_path / "file.pth")
+    assert socket.getdefaulttimeout() is None and not list(tmp_path.iterdir())
 
 
 def test_the_first_digits_of_a_hash_are_enough(server, tmp_path):
