@@ -65,10 +65,14 @@ def normal_name(name: str) -> str:
     return PurePosixPath(name).as_posix()
 
 
-def printable(text: str) -> str:
-    """The text with what a terminal would obey, not show, written as escapes; lines stay."""
+def printable(text: str, lines: bool = True) -> str:
+    """The text with what a terminal would obey, not show, written as escapes.
+
+    Ends of lines and tabs stay, unless `lines` is False: one name is one line.
+    """
+    stays = "\n\t" * lines
     return "".join(
-        c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1]
+        c if c in stays or unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1]
         for c in text
     )
 
@@ -185,6 +189,8 @@ def written_whole(
     with said_plainly(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            temporary.unlink(missing_ok=True)  # of a killed run; or a link, that leads elsewhere
+            mode = mode.replace("w", "x")
             with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
                 yield file
                 if sync:

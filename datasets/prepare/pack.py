@@ -112,7 +112,13 @@ class PackWriter:
         self.packing, self.metadata = packing, packing.metadata()
         check_writable(packing.target)
         self.work = packing.path.with_name(packing.path.name + UNFINISHED)
-        self._lock = open(self.work.with_name(self.work.name + ".lock"), "a")
+        lock = self.work.with_name(self.work.name + ".lock")
+        for path in (self.work, lock):
+            if path.is_symlink():
+                raise DataError(f"{path} is a link: nothing is written there; remove it")
+            if path.exists():
+                check_file(path, "pack")
+        self._lock = open(lock, "a")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.stat(self._lock.name)  # whoever had it removes it at the end
@@ -133,8 +139,8 @@ class PackWriter:
                 raise DataError(f"{packing.path} was packed otherwise; remove it to pack again")
             with open(packing.path, "rb") as finished, written_whole(work) as file:
                 shutil.copyfileobj(finished, file)
-        if os.path.lexists(work) and check_file(work, "pack").stat().st_size:
-            check_lmdb(work)
+        if work.exists() and work.stat().st_size:
+            check_lmdb(work, writing=True)
         # The lock above is the only one needed: LMDB's own would leave a file behind. Without
         # `metasync` a power failure may undo the last video, and only that.
         flags = {"subdir": False, "max_dbs": 0, "lock": False, "metasync": False}

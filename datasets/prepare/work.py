@@ -92,9 +92,14 @@ def _image_names(patterns: tuple[str, ...]):
 
 
 def remove_flow(folder: Path, names: FrameNames) -> None:
-    """Removes the flow images in a frame folder."""
+    """Removes the flow images in a frame folder; DataError, and all stays, if one is a folder."""
     known = _image_names(names.patterns("flow"))
-    for name in filter(known, os.listdir(folder)):
+    with os.scandir(folder) as entries:
+        images = {e.name: e.is_dir(follow_symlinks=False) for e in entries if known(e.name)}
+    for name, is_folder in images.items():
+        if is_folder:
+            raise DataError(f"{folder / name} is a folder, not an image; move it away")
+    for name in images:
         (folder / name).unlink()
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from datasets.files import DataError
+from datasets.files import DataError, printable
 from datasets.prepare.pack import Packing, pack
 from datasets.sources.folders import MODALITIES, find_frame_folders
 from datasets.sources.packed import damaged_videos, pack_name
@@ -45,7 +45,7 @@ def pack_modality(packing: Packing, args: argparse.Namespace, report: Callable[[
     """Packs one modality; returns the exit code."""
     metadata, failures = pack(packing, args.workers, args.leave_out_bad, _bar(packing.modality))
     for folder, reason in failures.items():
-        report(f"not packed: {folder}: {reason}")
+        report(f"not packed: {printable(folder, lines=False)}: {reason}")
     if metadata is None:
         report(
             f"{len(failures)} videos cannot be packed, the others are: fix them and run this "

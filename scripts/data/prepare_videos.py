@@ -25,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from datasets.files import DataError, check_writable
+from datasets.files import DataError, check_writable, printable
 from datasets.flow.engines import FLOW_ENGINES, create_flow, flow_spec
 from datasets.preparation import MOST_SIDE, Preparation, start_adding_flow, start_preparation
 from datasets.prepare import collect, jobs
@@ -177,7 +177,7 @@ def report_shard(workers: jobs.Workers, outcome: jobs.Prepared, report: Report) 
 def report_failures(failures: dict[str, str], report: Report) -> int:
     """Says what was left out and why; returns the exit code."""
     for name, reason in sorted(failures.items()):
-        report(f"left out: {name}: {reason}")
+        report(f"left out: {printable(name, lines=False)}: {reason}")
     return 1 if failures else 0
 
 

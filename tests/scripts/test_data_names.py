@@ -9,7 +9,7 @@ import pytest
 
 from datasets.files import DataError
 from datasets.prepare import extract as extracting
-from scripts.data import make_lists, make_motions, pack_frames, prepare_videos
+from scripts.data import doctor, make_lists, make_motions, pack_frames, prepare_videos
 from tests.conftest import TinyDataset
 from tests.scripts.test_data_scripts import PATTERNS, flow_only, lines_of, prepare, write_video
 
@@ -63,6 +63,7 @@ def test_videos_whose_names_are_refused_are_left_out(videos, tmp_path):
     code, printed = prepare(videos, tmp_path, *NO_FLOW)
     assert code == 1 and "5 videos" in printed[0]
     assert len(printed) == 8 and all("rename it" in line for line in printed[1:])
+    assert not any(c in line for line in printed for c in "\n\x1b\udce4")
     assert contents(tmp_path / "frames") == before
     assert len(lines_of(tmp_path, "train_rgb_split1.txt")) == 3
 
@@ -141,6 +142,68 @@ def test_links_in_the_frames_lead_nothing_out(videos, precious, tmp_path):
     assert prepare(videos, tmp_path, *NO_FLOW)[0] == 0
 
 
+def test_class_folders_that_are_not_utf8_end_it_before_any_work(videos, tmp_path):
+    (videos / "kick").rename(Path(os.fsdecode(os.fsencode(videos) + b"/kick\xe4")))
+    with pytest.raises(DataError, match="the class .*not UTF-8; rename it"):
+        prepare(videos, tmp_path, *NO_FLOW)
+    assert not (tmp_path / "frames").exists()
+
+
+def test_links_among_the_videos_are_read_and_stay(videos, tmp_path):
+    """The folder of a class may lie elsewhere; nothing is written there."""
+    (videos / "hug").rename(tmp_path / "elsewhere")
+    (videos / "hug").symlink_to(tmp_path / "elsewhere")
+    before = contents(tmp_path / "elsewhere")
+    assert prepare(videos, tmp_path, *NO_FLOW)[0] == 0
+    assert contents(tmp_path / "elsewhere") == before and (videos / "hug").is_symlink()
+    assert lines_of(tmp_path, "train_rgb_split1.txt")[0] == "hug/set1_0 3 0"
+
+
+def test_links_in_place_of_files_that_are_written_are_replaced(videos, precious, tmp_path):
+    before = contents(precious)
+    (tmp_path / "settings/toy").mkdir(parents=True)
+    for name in ("train_rgb_split1.txt", "val_rgb_split1.txt"):
+        (tmp_path / "settings/toy" / name).symlink_to(precious / "thesis.tex")
+    assert prepare(videos, tmp_path, *NO_FLOW)[0] == 0
+    record = tmp_path / "frames/preparation.json"
+    record.unlink()
+    record.symlink_to(precious / "thesis.tex")
+    with pytest.raises(DataError, match="cannot read .*preparation.json"):
+        prepare(videos, tmp_path, *NO_FLOW)
+    assert contents(precious) == before
+    assert lines_of(tmp_path, "train_rgb_split1.txt") == ["hug/set1_0 3 0", "kick/set1_0 3 1"]
+
+
+@pytest.mark.parametrize("link", [".unfinished", ".unfinished/hug", ".unfinished/hug/set1_0"])
+def test_adding_flow_follows_no_links(videos, precious, tmp_path, link):
+    prepare(videos, tmp_path, *NO_FLOW)
+    shutil.rmtree(tmp_path / "settings")
+    before = contents(precious)
+    (tmp_path / "frames" / link).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "frames" / link).symlink_to(precious)
+    code, printed = flow_only(tmp_path)
+    assert code == 1 and contents(precious) == before
+    assert any(f"{tmp_path / 'frames' / link} is a link" in line for line in printed)
+    (tmp_path / "frames" / link).unlink()
+    folder = tmp_path / "frames/hug/set1_0/flow_x_00001.jpg"
+    shutil.rmtree(folder) if folder.is_dir() else folder.unlink(missing_ok=True)
+    (folder / "x").mkdir(parents=True)
+    code, printed = flow_only(tmp_path)
+    assert code == 1 and "flow_x_00001.jpg is a folder" in printed[-1]
+    shutil.rmtree(folder)
+    assert flow_only(tmp_path)[0] == 0 and contents(precious) == before
+
+
+def test_rendered_motions_follow_no_links(precious, tmp_path):
+    flags = ["--frames", str(tmp_path / "frames"), "--settings", str(tmp_path / "settings")]
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / make_motions.MOTION_CLASSES[0]).symlink_to(precious)
+    before = contents(precious)
+    with pytest.raises(DataError, match="is a link"):
+        make_motions.main([*flags, "--train", "1", "--val", "1"])
+    assert contents(precious) == before
+
+
 def test_folders_with_other_files_are_not_replaced(videos, tmp_path):
     prepare(videos, tmp_path, *PATTERNS)
     folder = tmp_path / "frames/hug/set1_0"
@@ -211,11 +274,15 @@ HOSTILE_DATASETS = ("..", ".", "../x", "/abs", "a/b", "a\nb", "x\x1b[31m", " x",
 
 @pytest.mark.parametrize("name", HOSTILE_DATASETS)
 def test_no_dataset_name_leads_out(tmp_path, name, capsys):
-    scripts = (prepare_videos.main, make_motions.main, pack_frames.main)
+    scripts = (prepare_videos.main, make_motions.main, pack_frames.main, doctor.main)
+    flags = ["--frames", str(tmp_path), "--settings", str(tmp_path)]
     for script in scripts:
         with pytest.raises(SystemExit) as ended:
-            script(["--dataset", name, "--frames", str(tmp_path), "--settings", str(tmp_path)])
+            script(["--dataset", name, *flags])
         assert ended.value.code == 2
+    with pytest.raises(SystemExit) as ended:
+        make_lists.main([name, str(tmp_path), *flags])
+    assert ended.value.code == 2 and not list(tmp_path.iterdir())
 
 
 def test_places_are_tried_before_the_work(videos, tmp_path):
