@@ -191,7 +191,8 @@ def _names(path: Path, array: np.ndarray) -> tuple[str, ...]:
 
 def _nan_rows(scores: np.ndarray) -> np.ndarray:
     """Float32, a row that is not finite throughout made all NaN: it ranks nothing."""
-    scores = scores.astype(np.float32)
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite
+        scores = scores.astype(np.float32)
     scores[~np.isfinite(scores).all(axis=1)] = np.nan
     return scores
 
