@@ -126,6 +126,8 @@ def check_zip(path: Path, most: float = 1) -> bool:
                 f"a file of {size} bytes that would unpack to {unpacked}; files of this kind "
                 "are never compressed so much, so it is not read"
             )
+        if any(entry.comment for entry in archive.infolist()):  # it may hide the parts after it
+            raise CheckpointError("the file is damaged: a part of its zip archive has a comment")
         if len(set(names)) < len(names):
             raise CheckpointError("two parts of its zip archive have the same name")
         try:

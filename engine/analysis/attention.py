@@ -115,5 +115,6 @@ def draw_examples(
                 axes.plot(np.mean(own, 0), ".-", color=colour, label=f"{len(own)} {word}")
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=7)
-        axes.legend(fontsize=7)
+        if axes.lines:
+            axes.legend(fontsize=7)
     save_figure(figure, path, dpi=75)

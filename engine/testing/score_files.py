@@ -6,6 +6,7 @@ newer ones also hold `clip_score` (M, classes), each clip's logits averaged over
 """
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -156,7 +157,10 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         if isinstance(data, np.ndarray):
             raise ValueError("it holds a single array, not those of an npz")
         with data:
-            return dict(data)
+            arrays = dict(data)
+        if foreign := [key for key in arrays if not isinstance(arrays[key], np.ndarray)]:
+            raise ValueError(f"its part '{foreign[0]}' is no array")
+        return arrays
     except DataError:
         raise
     except Exception as error:  # whatever broken bytes lead NumPy to
@@ -179,19 +183,20 @@ def _check_array(path: Path, data: Mapping, key: str, dimensions: int, kinds: st
 
 def _names(path: Path, array: np.ndarray) -> tuple[str, ...]:
     """An array's texts; raises DataError for what neither lists nor terminals can hold."""
-    try:
-        names = tuple(array.tolist())
-    except ValueError as error:  # no code point
-        raise DataError(f"{path}: a name in it is no text: {error}") from None
+    native = array.astype(array.dtype.newbyteorder("="))
+    if (np.frombuffer(native.tobytes(), np.uint32) > sys.maxunicode).any():
+        raise DataError(f"{path}: a name in it is no text, its characters do not exist")
+    names = tuple(native.tolist())
     for name in names:
-        if name != printable(name):
+        if name != printable(name) or not {"\n", "\t"}.isdisjoint(name):
             raise DataError(f"{path}: the name '{printable(name)}' holds control characters")
     return names
 
 
 def _nan_rows(scores: np.ndarray) -> np.ndarray:
     """Float32, a row that is not finite throughout made all NaN: it ranks nothing."""
-    scores = scores.astype(np.float32)
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite
+        scores = scores.astype(np.float32)
     scores[~np.isfinite(scores).all(axis=1)] = np.nan
     return scores
 

@@ -42,6 +42,11 @@ class _Views(_Typed):
     mirror: Literal["plain", "inverted", "none"]
 
 
+class _Lists(_Typed):
+    train: dict[str, int | str]
+    val: dict[str, int | str]
+
+
 class _About(_Typed):
     """What about.json holds, as far as it is used."""
 
@@ -53,7 +58,7 @@ class _About(_Typed):
     class_names: Annotated[list[str], msgspec.Meta(min_length=1)]
     weights: _Weights
     views: _Views
-    fingerprint: dict[Literal["train", "val"], dict[str, int | str]]
+    fingerprint: _Lists
     records: dict[Literal["train", "val"], list[tuple[str, _Count, _Label]]]
     flow_bound: float | None = None
     data: dict[str, Any] = {}
@@ -134,9 +139,10 @@ def read_metadata(folder: Path) -> dict:
         raise DataError(f"{path} is of format {_short(number)}, this code reads {CACHE_FORMAT}")
     try:
         about = msgspec.convert(metadata, _About)
+        crc = metadata_checksum(metadata)
     except (ValueError, RecursionError) as error:
         raise DataError(f"cannot read {path}: {error}; make the cache again") from None
-    if metadata.get(CHECKSUM_KEY, crc := metadata_checksum(metadata)) != crc:
+    if metadata.get(CHECKSUM_KEY, crc) != crc:
         raise DataError(
             f"{path} is damaged or was edited: it is not what its checksum says; make the cache "
             "again"
@@ -156,5 +162,5 @@ def _check_records(what: str, about: _About, subset: str) -> None:
                 f"{what} video {number} has the label {record.label}, but there are "
                 f"{len(about.class_names)} classes; make the cache again"
             )
-    if not same_data(about.fingerprint.get(subset, {}), list_digest(records)):
+    if not same_data(getattr(about.fingerprint, subset), list_digest(records)):
         raise DataError(f"{what}: its list is not the one of its checksum; make the cache again")

@@ -90,7 +90,8 @@ def map_tokens(path: Path) -> np.memmap:
     """
     try:
         # "c": what is written, which torch warns of otherwise, would not reach the file.
-        tokens = np.lib.format.open_memmap(check_file(path, "tokens"), mode="c")
+        with np.errstate(over="ignore"):  # a header may claim any shape
+            tokens = np.lib.format.open_memmap(check_file(path, "tokens"), mode="c")
         behind = path.stat().st_size - tokens.offset - tokens.nbytes
         if behind not in (0, CHECKSUM):
             raise ValueError(f"{behind} bytes follow its array")

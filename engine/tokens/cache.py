@@ -21,7 +21,7 @@ from datasets import DataError
 from datasets.records import VideoRecord
 from datasets.sampling import CLIP_RULES
 from engine.data import SUBSETS
-from engine.tokens.about import CHECKSUM_KEY, METADATA_FILE, read_metadata
+from engine.tokens.about import CHECKSUM_KEY, METADATA_FILE, MOST_VIEWS, read_metadata
 from engine.tokens.arrays import AGAIN, VideoTokens, map_tokens
 from engine.weights.convert import hash_tensors
 from models import NETWORKS, ArchSpec, VideoNet
@@ -97,8 +97,11 @@ def count_views(metadata: dict, subset: str, record: VideoRecord) -> tuple[int, 
     views = metadata["views"]
     if subset == "train":
         return views["train"], 0
+    multi = views["clips"] != "single"
+    if multi and record.count // metadata["frames"] > MOST_VIEWS:
+        raise DataError(f"{record.line}: {record.count} frames are more than {MOST_VIEWS} clips")
     clips = CLIP_RULES[views["clips"]](record.count, metadata["frames"])
-    return len(clips) * views["crops"], int(views["clips"] != "single")
+    return len(clips) * views["crops"], int(multi)
 
 
 def open_cache(folder: Path, subsets: Sequence[str] = SUBSETS) -> TokenCache:

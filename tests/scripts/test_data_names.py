@@ -5,6 +5,7 @@ import shutil
 import socket
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from datasets.files import DataError
@@ -311,3 +312,21 @@ def test_a_full_disk_is_said_and_leaves_no_unfinished_folders(videos, tmp_path, 
     with pytest.raises(OSError, match=f"disk full: '{tmp_path / 'frames' / 'hug'}"):
         prepare(videos, tmp_path, *NO_FLOW, "--workers", 1)
     assert sorted(p.name for p in (tmp_path / "frames").rglob("*")) == ["preparation.json"]
+
+
+def test_a_full_disk_while_packing_is_said_and_the_lock_is_gone(tmp_path, monkeypatch):
+    toy = TinyDataset(tmp_path)
+    toy.add_video("c/v", 0, 3)
+
+    def full(*args) -> None:
+        raise lmdb.DiskError("mdb_txn_commit: No space left on device")
+
+    monkeypatch.setattr("datasets.prepare.pack.PackWriter.put", full)
+    path = toy.frames / "rgb_64x48.lmdb"
+    flags = ["-d", "toy", "--frames", str(toy.frames), "--size", "64x48", "--modality", "rgb"]
+    with pytest.raises(OSError, match=f"disk full: '{path}'"):
+        pack_frames.main(flags)
+    assert not list(toy.frames.glob("*.lock")) and not path.exists()
+    monkeypatch.undo()
+    assert pack_frames.main(flags) == 0 and path.exists()
+    assert not list(toy.frames.glob("*.lmdb?*"))

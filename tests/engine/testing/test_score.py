@@ -1,14 +1,19 @@
 """Views of a video and their mean."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from engine import UsageError
+from datasets.records import VideoRecord
+from engine import UsageError, config
 from engine.loading import ClipViews
+from engine.testing import run
 from engine.testing.score import score_videos
+from engine.testing.score_files import read_scores
+from engine.testing.stream import Stream
 from engine.testing.token_order import TimeOrder
 from models import get_arch
 from video_transforms import INVERTED, NO_FLIP, PLAIN, flip_clip, views
@@ -109,3 +114,60 @@ def test_no_memory_names_the_video_and_what_helps(error):
     shown = [ClipViews(0, [np.zeros((4, 8, 8, 3), np.uint8)])]
     with pytest.raises(UsageError, match="no memory for 2 views of 'c/long'.*--batch-size"):
         list(score_videos(stream, shown))
+
+
+class Faulty:
+    """A network whose logits are not finite for clips of a mark."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self, x, reorder):
+        logits = x.mean(dim=(2, 3, 4))
+        logits[x.amax(dim=(1, 2, 3, 4)) == 255, 1] = self.value
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("value", "clips_of_it"), [(np.nan, 1), (np.nan, 2), (np.inf, 1), (-np.inf, 2)]
+)
+def test_a_video_whose_logits_are_not_finite_is_unscored_and_named(
+    value, clips_of_it, tmp_path, monkeypatch, capsys
+):
+    """One clip of it is enough, and the batches that it shares with others do them no harm."""
+    rng = np.random.default_rng(0)
+    crops = [rng.integers(0, 200, (3, 16, 8, 8, 2), dtype=np.uint8) for _ in range(6)]
+    for crop in crops[2 : 2 + clips_of_it]:
+        crop[1, 3, 2, 2, 0] = 255
+    records = [VideoRecord(f"v{n}", 16, 0, f"val.txt:{n + 1}") for n in range(3)]
+    stream = Stream(
+        SPEC,
+        SimpleNamespace(class_names=["a", "b"], val=records, number=1),
+        Faulty(value),
+        torch.device("cpu"),
+        PLAIN,
+        tmp_path / "model.pth.tar",
+        lambda rows: (ClipViews(row, crops[2 * row + n]) for row in rows for n in (0, 1)),
+        lambda c: c.permute(0, 4, 1, 2, 3).float(),
+        batch_size=4,
+    )
+    monkeypatch.setattr(run, "build_stream", lambda *_: stream)
+    data = config.DataConfig("toy")
+    test = config.TestConfig(data, results=tmp_path, scores=tmp_path / "x.npz")
+    assert run.run_test(test, (SPEC.name, None)) == 1
+    # the file
+    file = read_scores(tmp_path / "x.npz")
+    assert np.isnan(file.scores).all(axis=1).tolist() == [False, True, False]
+    assert file.clip_videos.tolist() == [0, 0, 1, 2, 2] and np.isnan(file.clip_scores[2]).all()
+    for row in (0, 2):
+        means = np.concatenate(crops[2 * row : 2 * row + 2]).mean(axis=(1, 2, 3))
+        np.testing.assert_allclose(file.scores[row], means.mean(axis=0), rtol=1e-5)
+    # the summary
+    reason = "val.txt:2: 'v1': the network's scores are not finite"
+    assert f"not scored, counts as wrong: {reason}" in capsys.readouterr().out
+    summary = json.loads(
+        (tmp_path / f"toy_{SPEC.name}_split1_multi_clip_ten_crop.json").read_text()
+    )
+    assert summary["unscored"] == {"v1": reason}
+    correct = (file.scores[[0, 2]].argmax(axis=1) == 0).sum()
+    assert summary["videos"] == 3 and summary["top1"] == pytest.approx(100 * correct / 3, abs=1e-3)
