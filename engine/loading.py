@@ -8,6 +8,7 @@ import multiprocessing.queues
 import os
 import resource
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Loader(DataLoader):
 
     Where shared memory or file descriptors are too few for `item_bytes` in each of the items that
     are under way, items travel through pipes, which is slower; that is printed. Iterating raises
-    UsageError if a process dies or delivers nothing for DEADLINE seconds.
+    UsageError if a process dies or reads an item for more than DEADLINE seconds.
 
     Args:
         item_bytes: about what an item (with a batch sampler: a batch) takes.
@@ -55,10 +56,9 @@ class Loader(DataLoader):
         if piped:
             options["collate_fn"] = _stack if "batch_sampler" in options else _as_it_is
         super().__init__(
-            dataset,
+            _Guarded(dataset) if workers else dataset,
             num_workers=workers,
             prefetch_factor=PREFETCH if workers else None,
-            timeout=DEADLINE if workers else 0,
             persistent_workers=persistent and workers > 0,
             worker_init_fn=partial(_start_process, start),
             **options,
@@ -76,6 +76,32 @@ class Loader(DataLoader):
                 f"the loader processes failed: {str(error).splitlines()[0]}; try fewer --workers "
                 "(0: none), they may lack memory"
             ) from None
+
+
+class _Guarded(Dataset):
+    """A dataset whose loader process ends if reading an item takes longer than DEADLINE.
+
+    The run notices a process that ended within seconds. (DataLoader's own timeout would not let it
+    notice one that died before that timeout.)
+    """
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.dataset.set_epoch(epoch)
+
+    def __getitem__(self, index: int) -> tuple:
+        timer = threading.Timer(DEADLINE, _fail_to_deliver, (f"item {index} takes too long", None))
+        timer.daemon = True
+        timer.start()
+        try:
+            return self.dataset[index]
+        finally:
+            timer.cancel()
 
 
 def _within_limits(workers: int, item_bytes: int) -> tuple[int, bool]:
@@ -123,7 +149,7 @@ def _start_process(start: Callable[[int], None] | None, number: int) -> None:
         start(number)
 
 
-def _fail_to_deliver(error: Exception, item: object) -> None:
+def _fail_to_deliver(error: Exception | str, item: object) -> None:
     print(f"error: a loader process cannot deliver: {error}", file=sys.stderr, flush=True)
     os._exit(1)
 

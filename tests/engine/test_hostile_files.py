@@ -124,10 +124,10 @@ def test_two_parts_of_one_name_are_refused(folder):
 @pytest.mark.parametrize("legacy", [False, True])
 def test_endless_nesting_is_refused_at_once(folder, pickled, legacy):
     content = pickled if legacy else archived(pickled)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(CheckpointError, match="unfolds to|contains itself"):
         read_file(written(folder, content))
-    assert time.monotonic() - start < 1.5
+    assert time.process_time() - start < 5  # unfolded it would take days
     with pytest.raises(CheckpointError, match="unfolds to|contains itself"):
         read_arrays(pickled)
 
