@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine import files
 from engine.checkpoint import load_checkpoint, make_checkpoint, state_dict_differences
 from engine.files import CheckpointError, read_file, save_atomically, strip_wrappers
 from models import create_model, get_arch
@@ -65,13 +66,15 @@ def test_round_trip(tmp_path, model):
     assert [p.name for p in tmp_path.iterdir()] == ["model.pth.tar"]
 
 
-def test_a_full_disk_is_said_with_the_path(tmp_path, model):
+def test_a_full_disk_is_said_with_the_path(tmp_path, model, monkeypatch):
     path = tmp_path / "model.pth.tar"
     save_atomically({"epoch": 1}, path)
     before = path.read_bytes()
-    (tmp_path / "model.pth.tar.tmp").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="disk full: .*model.pth.tar'") as error:
-        save_atomically(content_of(model), path)
+    begin = files._Watched.__init__
+    with open("/dev/full", "wb", buffering=0) as full:
+        monkeypatch.setattr(files._Watched, "__init__", lambda self, file: begin(self, full))
+        with pytest.raises(OSError, match="disk full: .*model.pth.tar'") as error:
+            save_atomically(content_of(model), path)
     assert error.value.errno == errno.ENOSPC and path.read_bytes() == before
 
 
