@@ -29,12 +29,16 @@ DESCRIPTORS = 10  # of files, that a loader process needs
 SHARED_MEMORY = Path("/dev/shm")
 
 
+class LoaderDeath(UsageError, RuntimeError):
+    """A loader process died; torch itself says so by a RuntimeError."""
+
+
 class Loader(DataLoader):
     """A DataLoader whose processes deliver what they read, or end the run with the reason.
 
     Where shared memory or file descriptors are too few for `item_bytes` in each of the items that
     are under way, items travel through pipes, which is slower; that is printed. Iterating raises
-    UsageError if a process dies or reads an item for more than DEADLINE seconds.
+    LoaderDeath if a process dies or reads an item for more than DEADLINE seconds.
 
     Args:
         item_bytes: about what an item (with a batch sampler: a batch) takes.
@@ -72,7 +76,7 @@ class Loader(DataLoader):
         except RuntimeError as error:  # torch's one type for whatever happens to a process
             if "DataLoader" not in str(error):
                 raise
-            raise UsageError(
+            raise LoaderDeath(
                 f"the loader processes failed: {str(error).splitlines()[0]}; try fewer --workers "
                 "(0: none), they may lack memory"
             ) from None

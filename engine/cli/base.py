@@ -43,8 +43,11 @@ def run(main: Callable[[], int | None]) -> None:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             code = 130
-        except Exception:  # a mistake of ours: here, where names in it are escaped
-            traceback.print_exc()
+        except Exception as error:
+            if "DataLoader worker" in str(error):  # torch tells while something else is computed
+                distributed.report_error(f"a loader process died: {error}")
+            else:  # a mistake of ours: here, where names in it are escaped
+                traceback.print_exc()
             code = 1
     sys.exit(code)
 

@@ -158,7 +158,7 @@ def test_lists_that_disagree_are_refused(tiny, runs, tmp_path):
         ("v0 19 0\nv2 19 2\n", "1 videos are in the RGB list and not in the flow list: v1"),
         ("v0 19 0\nv1 19 1\nv2 19 2\n", "in the flow list and not in the RGB list: v2"),
         ("v0 19 0\nv1 19 2\n", "'v1' has label 1 in .*rgb.*:2 and 2 in .*flow.*:2"),
-        ("v0 19 0\nv1 19 1\nv1 19 1\n", "listed twice"),
+        ("v0 19 0\nv1 19 1\nv1 19 1\n", "is listed already"),
     ):
         (toy.lists / "val_flow_split1.txt").write_text(flow)
         with pytest.raises(DataError, match=message):
