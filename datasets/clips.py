@@ -70,6 +70,8 @@ class ClipDataset(Dataset):
                 return self._load(neighbour, index)
             except DataError as error:
                 self._count_bad(neighbour, error)
+            except MemoryError:
+                raise MemoryError(_no_memory(self.records[neighbour])) from None
         raise DataError("no video of the list can be read")
 
     def _nearest(self, index: int) -> Iterator[int]:
@@ -155,5 +157,9 @@ class VideoClips(Dataset):
         except DataError as error:
             reason = str(error)
         except MemoryError:
-            reason = f"{record.line}: '{record.folder}': no memory for a clip; use fewer --workers"
+            reason = _no_memory(record)
         return video, clip, np.empty((0, 0, 0, 0), np.uint8), reason
+
+
+def _no_memory(record: VideoRecord) -> str:
+    return f"{record.line}: '{record.folder}': no memory for a clip; use fewer --workers"

@@ -165,6 +165,12 @@ def lost_a_process(error: RuntimeError) -> bool:
     return is_distributed() and (isinstance(error, dist.DistError) or "gloo" in str(error))
 
 
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error means that there was no memory; torch has a type for that on GPUs alone."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
 def who() -> str:
     """In front of an error message: which of several processes it is about."""
     return f"process {rank()} of {world_size()}: " if world_size() > 1 else ""

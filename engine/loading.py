@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +27,16 @@ from video_transforms import views
 PREFETCH = 2  # items that a loader process is ahead
 DESCRIPTORS = 10  # of files, that a loader process needs
 SHARED_MEMORY = Path("/dev/shm")
+_say = cache(print)  # once: a training has two loaders
 
 
 class LoaderDeath(UsageError, RuntimeError):
     """A loader process died; torch itself says so by a RuntimeError."""
+
+
+def is_loader_death(error: Exception) -> bool:
+    """Whether it says that a loader process died, also where torch says so in other code."""
+    return isinstance(error, LoaderDeath) or "DataLoader worker" in str(error)
 
 
 class Loader(DataLoader):
@@ -74,7 +80,7 @@ class Loader(DataLoader):
             for item in super().__iter__():
                 yield _to_tensors(item) if self.piped else item
         except RuntimeError as error:  # torch's one type for whatever happens to a process
-            if "DataLoader" not in str(error):
+            if not is_loader_death(error):
                 raise
             raise LoaderDeath(
                 f"the loader processes failed: {str(error).splitlines()[0]}; try fewer --workers "
@@ -117,17 +123,17 @@ def _within_limits(workers: int, item_bytes: int) -> tuple[int, bool]:
     # file descriptors
     free = _free_descriptors(DESCRIPTORS * workers + 4 * items)
     if free < DESCRIPTORS * workers:
-        print(f"note: no loader processes, too few file descriptors are free ({free}): ulimit -n")
+        _say(f"note: no loader processes, too few file descriptors are free ({free}): ulimit -n")
         return 0, False
     if free < DESCRIPTORS * workers + 4 * items:
-        print(f"note: clips travel through pipes, {free} file descriptors are free: ulimit -n")
+        _say(f"note: clips travel through pipes, {free} file descriptors are free: ulimit -n")
         return workers, True
     # shared memory
     if SHARED_MEMORY.is_dir():
         state = os.statvfs(SHARED_MEMORY)
         room, needed = state.f_bavail * state.f_frsize, here * items * item_bytes
         if room < needed:
-            print(
+            _say(
                 f"note: clips travel through pipes, {SHARED_MEMORY} has {room / 1e6:.0f} MB free "
                 f"and {needed / 1e6:.0f} are needed (docker run --shm-size)"
             )

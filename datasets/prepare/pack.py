@@ -141,7 +141,7 @@ class PackWriter:
                 shutil.copyfileobj(finished, file)
         if work.exists() and work.stat().st_size:
             check_lmdb(work, writing=True)
-        # The lock above is the only one needed: LMDB's own would leave a file behind. Without
+        # The lock above is the only one needed: LMDB's own would leave a file there. Without
         # `metasync` a power failure may undo the last video, and only that.
         flags = {"subdir": False, "max_dbs": 0, "lock": False, "metasync": False}
         environment = lmdb.open(str(work), map_size=ADDRESS_SPACE, **flags)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from datasets.files import DataError, check_name, said_plainly
 from datasets.preparation import RECORD_FILE, UNFINISHED
-from datasets.sources.folders import USUAL_NAMES, FrameNames
+from datasets.sources.folders import MODALITIES, USUAL_NAMES, FrameNames
 
 RESERVED = (RECORD_FILE, UNFINISHED)  # what lies beside the class folders
 
@@ -76,7 +76,7 @@ def remove_images(folder: Path) -> None:
 
 def _check_images(folder: Path) -> list[str]:
     """The names of the images in a folder that holds nothing else."""
-    known = _image_names(USUAL_NAMES.patterns("rgb") + USUAL_NAMES.patterns("flow"))
+    known = _image_names(*MODALITIES)
     with os.scandir(folder) as entries:
         images = {e.name: e.is_file(follow_symlinks=False) for e in entries}
     other = sorted(name for name, is_file in images.items() if not (is_file and known(name)))
@@ -85,15 +85,16 @@ def _check_images(folder: Path) -> list[str]:
     return list(images)
 
 
-def _image_names(patterns: tuple[str, ...]):
-    """Whether a file name is one of the patterns', with a number in it."""
+def _image_names(*modalities: str, names: FrameNames = USUAL_NAMES):
+    """Whether a file name is an image's of one of the modalities, with a number in it."""
+    patterns = (pattern for modality in modalities for pattern in names.patterns(modality))
     beginnings = "|".join(re.escape(pattern.split("{")[0]) for pattern in patterns)
     return re.compile(rf"(?:{beginnings})\d+(?:\.\w+)?").fullmatch
 
 
 def remove_flow(folder: Path, names: FrameNames) -> None:
     """Removes the flow images in a frame folder; DataError, and all stays, if one is a folder."""
-    known = _image_names(names.patterns("flow"))
+    known = _image_names("flow", names=names)
     with os.scandir(folder) as entries:
         images = {e.name: e.is_dir(follow_symlinks=False) for e in entries if known(e.name)}
     for name, is_folder in images.items():
@@ -105,7 +106,7 @@ def remove_flow(folder: Path, names: FrameNames) -> None:
 
 def remove_unfinished(root: Path) -> None:
     """Removes what interrupted runs left of images in their hidden folder; other files stay."""
-    known = _image_names(USUAL_NAMES.patterns("rgb") + USUAL_NAMES.patterns("flow"))
+    known = _image_names(*MODALITIES)
     if (root / UNFINISHED).is_symlink():
         return
     for folder, _, files in os.walk(root / UNFINISHED, topdown=False):  # it follows no links

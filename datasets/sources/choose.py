@@ -79,7 +79,7 @@ class Source:
         prepared = self.preparation()
         if prepared is None or prepared.width is None:  # frames of unrecorded size
             prepared = Preparation()
-        return VideoReader(self.root, size, (prepared.width, prepared.height))
+        return VideoReader(self.root, size, (prepared.width, prepared.height), max_pixels)
 
     def __str__(self) -> str:
         if self.kind == PACKED:

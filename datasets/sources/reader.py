@@ -1,7 +1,7 @@
 """One reader for every source: a video's images at the size that the transforms start from.
 
-JPEG bytes become pixels as fast as libjpeg-turbo goes on one core. simplejpeg and OpenCV hold the
-same decoder and give the same pixels. simplejpeg decodes into memory that is already there (the
+JPEG bytes become pixels as fast as libjpeg-turbo decodes on one core. simplejpeg and OpenCV hold
+the same decoder and give the same pixels. simplejpeg decodes into memory that is already there (the
 page faults of a new image can cost as much as half its decoding), and it can decode at a fraction
 of the size. What it refuses (other formats, odd colours) goes to OpenCV.
 

@@ -5,6 +5,7 @@ A clip is read by seeking to the key frame before it and decoding to its last fr
 
 import logging
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -35,11 +36,18 @@ class VideoReader(Reader):
         root: folder of the videos: a record's folder with a suffix like .mp4.
         size: see `Reader`.
         prepared: (width, height) that frames would have been extracted at, see prepare_videos.py.
+        max_pixels: a larger video is refused.
     """
 
-    def __init__(self, root: Path, size: tuple[int, int], prepared: tuple[int, int] = (340, 256)):
+    def __init__(
+        self,
+        root: Path,
+        size: tuple[int, int],
+        prepared: tuple[int, int] = (340, 256),
+        max_pixels: int = MAX_PIXELS,
+    ):
         super().__init__("rgb", size)
-        self.root, self.prepared = root, prepared
+        self.root, self.prepared, self.max_pixels = root, prepared, max_pixels
         self._decoder: tuple[object, Decoder] | None = None
 
     def write(
@@ -61,7 +69,7 @@ class VideoReader(Reader):
             path = find_video(self.root, record.folder)
             if path is None:
                 raise DataError(f"no video {self.root / record.folder}.*")
-            self._decoder = key, Decoder(path, record.count)
+            self._decoder = key, Decoder(path, record.count, self.max_pixels)
         return self._decoder[1]
 
 
@@ -80,8 +88,8 @@ class Decoder:
     lies before the last one.
     """
 
-    def __init__(self, path: Path, count: int):
-        self.path, self.count = path, count
+    def __init__(self, path: Path, count: int, max_pixels: int = MAX_PIXELS):
+        self.path, self.count, self.max_pixels = path, count, max_pixels
         self._container: av.container.InputContainer | None = None
         self._place = -1  # of the frame decoded last, from 0
 
@@ -147,7 +155,7 @@ class Decoder:
         if self._container is not None:
             self._container.close()
         self._container = av.open(str(self.path))
-        self._stream = _video_stream(self._container)
+        self._stream = _video_stream(self._container, self.max_pixels)
         self._frames, self._place = self._container.decode(self._stream), -1
         self._skip_before = -np.inf
 
@@ -180,7 +188,7 @@ def frame_times(path: Path) -> tuple[np.ndarray, np.ndarray]:
     some are not to be shown: such a file must be decoded from its beginning.
     """
     with av.open(str(path)) as container:
-        stream = _video_stream(container)
+        stream = _video_stream(container, sys.maxsize)  # nothing is decoded
         packets = [p for p in container.demux(stream) if p.size]
     times = [p.pts for p in packets]
     nothing = np.empty(0, np.int64)
@@ -190,13 +198,15 @@ def frame_times(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(np.array(times, np.int64)), np.sort(np.array(keys, np.int64))
 
 
-def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
+def _video_stream(
+    container: av.container.InputContainer, max_pixels: int = MAX_PIXELS
+) -> av.VideoStream:
     if not container.streams.video:
         raise DataError(f"{container.name} holds no video stream")
     stream = container.streams.video[0]
-    if stream.width * stream.height > MAX_PIXELS:
+    if stream.width * stream.height > max_pixels:
         size = f"{stream.width}x{stream.height}"
-        raise DataError(f"{container.name} claims {size} pixels; at most {MAX_PIXELS:,} are read")
+        raise DataError(f"{container.name} claims {size} pixels; at most {max_pixels:,} are read")
     stream.codec_context.thread_count = 1  # processes are the parallelism
     return stream
 

@@ -21,6 +21,7 @@ from engine.cli.flag_types import (
 from engine.config import DataConfig
 from engine.console import console
 from engine.files import CheckpointError, resolve
+from engine.loading import is_loader_death
 from engine.training.epoch import NonFiniteLoss
 from models.archs import ArchError
 
@@ -30,6 +31,11 @@ YES_OR_NO = {"action": argparse.BooleanOptionalAction}
 Config = TypeVar("Config")
 
 
+def last_words(error: Exception) -> str:
+    """Its message; a loader process's error has that process's traceback before it."""
+    return str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Runs a script: a user's mistake becomes one readable line and exit code 1."""
     with console():
@@ -37,15 +43,18 @@ def run(main: Callable[[], int | None]) -> None:
             with distributed.processes():
                 code = main()
         except USER_ERRORS as error:
-            # After a loader process's error the message follows that process's traceback.
-            distributed.report_error(str(error).rpartition(f"{type(error).__name__}: ")[2].strip())
+            distributed.report_error(last_words(error))
             code = 1
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             code = 130
         except Exception as error:
-            if "DataLoader worker" in str(error):  # torch tells while something else is computed
+            if is_loader_death(error):
                 distributed.report_error(f"a loader process died: {error}")
+            elif distributed.lacks_memory(error):
+                advice = "a smaller --batch-size or fewer --workers need less"
+                reasons = [*last_words(error).splitlines()[:1], advice]
+                distributed.report_error(f"out of memory: {'; '.join(reasons)}")
             else:  # a mistake of ours: here, where names in it are escaped
                 traceback.print_exc()
             code = 1

@@ -27,7 +27,7 @@ def score_videos(
             inputs = stream.prepare(torch.from_numpy(batch).to(stream.device))
             return stream.model(inputs, stream.order).float().cpu().numpy()
         except (MemoryError, RuntimeError) as error:
-            if not _lacks_memory(error):
+            if not distributed.lacks_memory(error):
                 raise
             folder = stream.split.val[rows[0]].folder
             raise UsageError(
@@ -48,12 +48,6 @@ def score_videos(
         by_clip = torch.from_numpy(np.stack(logits))  # (clips, crops, classes)
         mean = by_clip.flatten(0, 1).mean(dim=0)
         yield row, mean.numpy(), by_clip.mean(dim=1).numpy(), ""
-
-
-def _lacks_memory(error: Exception) -> bool:
-    # torch has a type of its own for GPUs alone
-    kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def score_all(stream: Stream, show: bool = True) -> tuple[np.ndarray, list[np.ndarray]]:

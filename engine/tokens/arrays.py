@@ -1,4 +1,4 @@
-"""A video's tokens in a file: an npy array of float16 and, behind it, its checksum.
+"""A video's tokens in a file: an npy array of float16, then its checksum.
 
 NumPy reads the array as ever: what follows is 8 bytes that say so and the CRC-32 of all before.
 Caches of earlier code have none.
@@ -15,7 +15,7 @@ from datasets import DataError
 from datasets.files import check_file, printable, written_whole
 
 MARK = b"\ncrc32: "
-CHECKSUM = len(MARK) + 4  # bytes behind the array
+CHECKSUM = len(MARK) + 4  # bytes after the array
 AGAIN = "remove it and run scripts/cache_tokens.py again"
 
 
@@ -92,9 +92,9 @@ def map_tokens(path: Path) -> np.memmap:
         # "c": what is written, which torch warns of otherwise, would not reach the file.
         with np.errstate(over="ignore"):  # a header may claim any shape
             tokens = np.lib.format.open_memmap(check_file(path, "tokens"), mode="c")
-        behind = path.stat().st_size - tokens.offset - tokens.nbytes
-        if behind not in (0, CHECKSUM):
-            raise ValueError(f"{behind} bytes follow its array")
+        more = path.stat().st_size - tokens.offset - tokens.nbytes
+        if more not in (0, CHECKSUM):
+            raise ValueError(f"{more} bytes follow its array")
     except DataError:
         raise
     except Exception as error:  # whatever broken bytes lead NumPy to

@@ -11,7 +11,7 @@ from engine.checkpoint import BEST, BEST_AVERAGE, LAST, load_checkpoint, make_ch
 from engine.config import TrainingConfig
 from engine.data import SUBSETS, warn_of_other_data
 from engine.files import save_atomically
-from engine.loading import LoaderDeath
+from engine.loading import is_loader_death
 from engine.metrics import EpochStats
 from engine.training.build import TrainingData
 from engine.training.epoch import NonFiniteLoss
@@ -81,7 +81,7 @@ class CheckpointManager:
     @staticmethod
     def _is_a_death(error: RuntimeError) -> bool:
         """Whether a process that this one needs has ended; torch tells by the message alone."""
-        if isinstance(error, LoaderDeath) or "DataLoader worker" in str(error):
+        if is_loader_death(error):
             distributed.report_error(f"a loader process died: {error}")
         elif distributed.lost_a_process(error):
             distributed.report_error("another process has ended, so this one does")

@@ -192,3 +192,16 @@ def test_frames_behind_a_link_out_of_the_folder_are_refused(toy, tmp_path):
     (toy.frames / "v0").unlink()
     (toy.frames / "v0").symlink_to(toy.frames / "v1")
     assert len(split_of(toy).train) == 4
+
+
+def test_no_memory_names_the_video(toy):
+    class Greedy(FrameReader):
+        def write(self, record, numbers, slots):
+            raise MemoryError
+
+    split = split_of(toy)
+    reader = Greedy(split.source.root, split.source.names, "rgb", (85, 64))
+    with pytest.raises(MemoryError, match="split1.txt:2: 'v1': no memory for a clip"):
+        ClipDataset(split.train, reader, 16, CenterCrop(56), True, max_bad=50)[1]
+    error = VideoClips(split.val, reader, 16, multi_clip)[0][3]
+    assert "'v0': no memory for a clip; use fewer --workers" in error

@@ -122,3 +122,25 @@ with console():
 """
     process = child(code, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout == "\\x1b[31mred\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "a smaller --batch-size"),
+        (
+            MemoryError("list:2: 'v1': no memory for a clip"),
+            "list:2: 'v1': no memory for a clip; a ",
+        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 TB"), "DefaultCPUAllocator"),
+    ],
+)
+def test_a_lack_of_memory_is_one_line(error, reason, capsys):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit, match="1"):
+        run(main)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: out of memory: {reason}")
+    assert line.endswith("a smaller --batch-size or fewer --workers need less")
