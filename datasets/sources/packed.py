@@ -20,7 +20,7 @@ import numpy as np
 
 from datasets.files import DataError, check_file, decode_json
 from datasets.preparation import Preparation, Quality, Side, check_preparation
-from datasets.records import VideoRecord
+from datasets.records import MOST_FRAMES, VideoRecord
 from datasets.sources.lmdb_file import check_lmdb
 from datasets.sources.reader import MAX_PIXELS, JpegReader
 
@@ -29,7 +29,6 @@ PACK_FORMAT = 1
 # No folder name begins with a zero byte.
 METADATA_KEY, INDEX_KEY = b"\0about", b"\0index"
 MAX_KEY = 511  # LMDB's
-MOST_IMAGES = 10_000_000  # time steps of a video
 
 AtLeast0 = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -71,7 +70,7 @@ class PackMetadata:
 class Entry(NamedTuple):
     """A video's line of the index: its time steps and the checksum of its entry."""
 
-    count: Annotated[int, msgspec.Meta(ge=0, le=MOST_IMAGES)]
+    count: Annotated[int, msgspec.Meta(ge=0, le=MOST_FRAMES)]
     checksum: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 
 
