@@ -4,6 +4,7 @@ A random transform takes a NumPy generator and treats every frame of a clip alik
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 import cv2
 import numpy as np
@@ -130,6 +131,12 @@ def views(clip: np.ndarray, size: int, ten_crop: bool, flip: str) -> Iterator[np
             yield crop_at(picture, top, left, size)
 
 
+@cache
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """float32 (C, 1, 1, 1), copied to a device once: for each such copy a GPU is waited for."""
+    return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1, 1)
+
+
 class Normalize:
     """uint8 clips (N, T, H, W, C) -> float32 network input (N, C, T, H, W), on their device.
 
@@ -143,8 +150,5 @@ class Normalize:
     def __call__(self, clips: Tensor) -> Tensor:
         x = clips.permute(0, 4, 1, 2, 3)
         x = x.to(torch.float32, memory_format=torch.contiguous_format)
-        mean, std = (
-            torch.tensor(values, dtype=torch.float32, device=clips.device).view(-1, 1, 1, 1)
-            for values in (self.mean, self.std)
-        )
+        mean, std = (_per_channel(tuple(v), clips.device) for v in (self.mean, self.std))
         return x.div_(self.scale).sub_(mean).div_(std)

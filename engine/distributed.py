@@ -1,8 +1,8 @@
 """Several processes, each with its share of every batch; with one, every helper answers for it.
 
 torchrun starts them and tells each its place in environment variables; `processes()` joins them,
-by gloo on CPUs and NCCL on GPUs. Whatever is counted or decided (sums, signals) goes over gloo:
-it is small, and GPUs need not wait for it.
+by gloo on CPUs and NCCL on GPUs. Whatever is decided on a CPU (signals, sums of numbers) goes over
+gloo: it is small, and GPUs need not wait for it.
 """
 
 import contextlib
@@ -113,6 +113,12 @@ def sum_over_processes(values: Sequence[float]) -> list[float]:
     sums = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(sums)
     return sums.tolist()
+
+
+def sum_tensor(tensor: torch.Tensor) -> None:
+    """Makes a tensor the sum over all processes, alike on every one; no CPU waits for a GPU."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
 
 
 def gather(value: Any) -> list[Any]:

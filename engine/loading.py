@@ -178,6 +178,28 @@ def _to_tensors(item: tuple) -> tuple:
     return tuple(torch.from_numpy(p) if isinstance(p, np.ndarray) else p for p in item)
 
 
+def on_device(
+    batches: Iterable[Sequence[Tensor]], device: torch.device
+) -> Iterator[Sequence[Tensor]]:
+    """The batches on a device, none before it is asked for.
+
+    A GPU copies a batch, from pinned memory, on a stream of its own while it computes with the one
+    before; a loop that waits for no result asks for it early enough.
+    """
+    if device.type != "cuda":
+        for batch in batches:
+            yield [part.to(device) for part in batch]
+        return
+    copies, computing = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    for batch in batches:
+        with torch.cuda.stream(copies):
+            moved = [part.to(device, non_blocking=True) for part in batch]
+        computing.wait_stream(copies)
+        for part in moved:
+            part.record_stream(computing)  # else its memory could be written again too early
+        yield moved
+
+
 @dataclass(frozen=True)
 class ClipViews:
     """A clip of a test video as the network is to see it.

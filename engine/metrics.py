@@ -120,19 +120,6 @@ class EpochStats:
     def clips_per_second(self) -> float:
         return self.clips / max(1e-9, self.loading + self.computing)
 
-    def add(self, logits: Tensor, labels: Tensor, loss: float, clips: int) -> None:
-        """Counts a batch: logits (N, classes), labels (N,), its summed loss, its clips.
-
-        A video with logits that are not finite is wrong.
-        """
-        best = logits.topk(min(3, logits.shape[1]), dim=1).indices  # (N, 3)
-        hits = (best == labels[:, None]) & logits.isfinite().all(dim=1, keepdim=True)
-        self.videos += len(labels)
-        self.clips += clips
-        self.loss_sum += loss
-        self.top1_hits += int(hits[:, 0].sum())
-        self.top3_hits += int(hits.sum())
-
 
 def count_flops(model: nn.Module, inputs: Tensor, backward: bool = False) -> int:
     """Floating point operations of products and convolutions; the model stays as it is.

@@ -17,8 +17,8 @@ from engine.metrics import topk_accuracy, topk_hits
 from engine.testing.run import run_test
 from engine.testing.score_files import write_scores
 from engine.tokens.cache import TokenCache
-from engine.training.epoch import NonFiniteLoss
 from engine.training.run import run_training
+from engine.training.sums import NonFiniteLoss
 from models import ArchSpec
 
 

@@ -22,7 +22,7 @@ from engine.config import DataConfig
 from engine.console import console
 from engine.files import CheckpointError, resolve
 from engine.loading import is_loader_death
-from engine.training.epoch import NonFiniteLoss
+from engine.training.sums import NonFiniteLoss
 from models.archs import ArchError
 
 USER_ERRORS = (ArchError, CheckpointError, DataError, NonFiniteLoss, UsageError, OSError)

@@ -1,6 +1,7 @@
 """When a run saves, and what it keeps: the last, the best, the newest epochs; and a full disk."""
 
 import copy
+import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,6 @@ from engine.files import save_atomically
 from engine.loading import is_loader_death
 from engine.metrics import EpochStats
 from engine.training.build import TrainingData
-from engine.training.epoch import NonFiniteLoss
 from engine.training.folder import (
     describe_held,
     keep_newest,
@@ -30,6 +30,7 @@ from engine.training.state import (
     check_list,
     random_states,
 )
+from engine.training.sums import NonFiniteLoss, Sums, as_stats
 
 
 class CheckpointManager:
@@ -52,7 +53,7 @@ class CheckpointManager:
         self.state, self.signals = state, signals
         self.unsaved: dict[str, dict] = {}  # name -> content that is still to be written
         self.last_step: StepState | None = None
-        self.stats = EpochStats()  # of the epoch's training
+        self.sums: Sums | None = None  # of the epoch's training
         self.exit_code = 0
 
     def __enter__(self) -> "CheckpointManager":
@@ -121,35 +122,38 @@ class CheckpointManager:
             print(f"warning: it was begun with --seed {content['seed']}, not {self.config.seed}")
         distributed.wait_for_all()
 
-    def begin_epoch(self) -> EpochStats:
+    def begin_epoch(self) -> Sums:
         """Sets order, crops and random numbers; returns the sums of what is already done."""
         self.data.train.dataset.set_epoch(self.state.epoch)
         stats = self.state.begin_epoch(self.data.train.batch_sampler, self.config.seed)
-        self.stats = stats
+        self.sums = Sums(self._title(), self.state.device, stats)
         if self.last_step is not None:  # before a first step there is nothing new to save
-            self.last_step = StepState(self.state.model, stats)
-        return stats
+            self.last_step = StepState(self.state.model, self.sums.total)
+        return self.sums
+
+    def _title(self) -> str:
+        return f"epoch {self.state.epoch + 1}/{self.config.recipe.epochs}"
 
     def after_step(self, stats: EpochStats) -> None:
         """To be called after each optimizer step: saves if it is time, or a signal asks for it."""
         self.signals.notice_dead_workers_at_the_next_batch()
-        self.last_step = StepState(self.state.model, stats)
+        self.last_step = StepState(self.state.model, self.sums.total)
         if self.config.save_steps and stats.steps % self.config.save_steps == 0:
-            self._save_within_epoch(stats)
-        self.answer_signals(stats)
+            self._save_within_epoch()
+        self.answer_signals()
 
     def after_validation_batch(self, number: int) -> None:
         """Answers signals for as long as all processes have batches; `number` from 1."""
         if number <= self.data.val.batch_sampler.common:
-            self.answer_signals(self.stats)
+            self.answer_signals()
 
-    def answer_signals(self, stats: EpochStats) -> None:
+    def answer_signals(self) -> None:
         """Saves if a signal to any process asked for it, and raises Interrupted if to end."""
         self.signals.agree()
         if not self.signals.save and self.signals.exit_code is None:
             return
         self.signals.save = False
-        saved = self._save_within_epoch(stats)
+        saved = self._save_within_epoch()
         print(f"{'saved' if saved else 'NOT saved'}: {self.folder / LAST}", flush=True)
         if self.signals.exit_code is not None:
             raise Interrupted(self.signals.exit_code)
@@ -159,11 +163,12 @@ class CheckpointManager:
         if self.last_step is None or not distributed.is_main():
             return
         self.last_step.restore(self.state.model)
-        if self._broken_weights():
+        stats = as_stats(self.last_step.total)
+        if self._broken_weights() or not math.isfinite(stats.loss_sum):
             return
         others = [None] * (distributed.world_size() - 1)
         states = [self.last_step.random_states, *others]
-        self._write(self._content(self.last_step.stats, states), LAST)
+        self._write(self._content(stats, states), LAST)
 
     def save_epoch(self, val: EpochStats, ema: EpochStats | None) -> None:
         """Writes what belongs to the end of an epoch, if it is time or the best so far.
@@ -222,10 +227,10 @@ class CheckpointManager:
     def _check_weights(self) -> None:
         """Raises NonFiniteLoss for weights that no checkpoint is to hold."""
         if broken := self._broken_weights():
-            title = f"epoch {self.state.epoch + 1}/{self.config.recipe.epochs}"
-            raise NonFiniteLoss(f"{title}: the weights of {broken[0]} are not finite")
+            raise NonFiniteLoss(f"{self._title()}: the weights of {broken[0]} are not finite")
 
-    def _save_within_epoch(self, stats: EpochStats) -> bool:
+    def _save_within_epoch(self) -> bool:
+        stats = self.sums.read()
         self._check_weights()
         content = self._content(stats, distributed.gather(random_states()))
         return self._write(content, LAST) if distributed.is_main() else True

@@ -3,26 +3,23 @@
 import math
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import fields
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datasets.clips import IGNORED
 from engine import distributed
 from engine.config import Recipe
+from engine.loading import on_device
 from engine.metrics import EpochStats
 from engine.training.log import Progress
 from engine.training.state import TrainingState
+from engine.training.sums import NonFiniteLoss, Sums, as_stats
 
 AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 Batch = tuple[Tensor, Tensor]  # uint8 clips (N, S, T, H, W, C), labels (N,)
 Prepare = Callable[[Tensor], Tensor]  # clips (N * S, T, H, W, C) -> the network's input
-
-
-class NonFiniteLoss(ValueError):
-    """The loss, a logit or a weight became infinite or not a number."""
 
 
 def train_one_epoch(
@@ -31,45 +28,44 @@ def train_one_epoch(
     prepare: Prepare,
     recipe: Recipe,
     progress: Progress,
-    stats: EpochStats | None = None,
+    sums: Sums | None = None,
     after_step: Sequence[Callable[[EpochStats], None]] = (),
 ) -> EpochStats:
     """Trains on each batch of the loader once, stepping every `recipe.iter_size` batches.
 
-    The last, incomplete group also steps and weighs by its size. A resumed epoch brings the `stats`
+    The last, incomplete group also steps and weighs by its size. A resumed epoch brings the `sums`
     it had; they count the videos of all processes. `after_step` are called after each optimizer
-    step, when no gradient is pending. The epoch ends early when `state.steps_left` is 0.
-    Raises NonFiniteLoss before a bad gradient reaches the weights.
+    step, when no gradient is pending, with what was read of the sums last. The epoch ends early
+    when `state.steps_left` is 0. A bad gradient never reaches the weights: either it is seen before
+    the step, or the optimizer skips this step and all others until it is seen.
+    Raises NonFiniteLoss, which names the step, within `state.read_steps` steps.
     """
     # begin
     state.train_mode()
     state.optimizer.zero_grad()
-    stats = EpochStats() if stats is None else stats
-    fresh = EpochStats()  # of this process, since the last step
-    batches = timed_batches(progress.over(loader, stats), fresh)
+    sums = Sums(progress.title, state.device) if sums is None else sums
+    batches = progress.over(loader, lambda: as_stats(sums.total))
+    batches = timed_batches(on_device(batches, state.device), sums)
     for number, (clips, labels) in enumerate(batches, 1):
         # clips -> logits -> loss -> gradient
-        labels = labels.to(state.device, non_blocking=True)
         is_last = number % recipe.iter_size == 0 or number == len(loader)
-        try:
-            logits, loss = accumulate(state, clips, labels, prepare, recipe, is_last)
-        except NonFiniteLoss as error:
-            raise NonFiniteLoss(f"{progress.title}: {error} at step {stats.steps + 1}") from None
-        count_batch(fresh, logits, labels, loss, clips.shape[1])
+        logits, loss = accumulate(state, clips, labels, prepare, recipe, is_last)
+        sums.add(logits, labels, loss, clips.shape[1])
         # step
         if is_last:
-            take_step(state, recipe)
-            stats.steps += 1
-            pool(stats, fresh)
+            sums.pool(steps=1)
+            if sums.stats.steps % state.read_steps == 0:
+                sums.read()
+            take_step(state, recipe, sums.bad if state.read_steps > 1 else None)
             if state.steps_left is not None:
                 state.steps_left -= 1
             for call in after_step:
-                call(stats)
+                call(sums.stats)
             if state.steps_left == 0:
                 break
     batches.close()  # counts the last batch's time
-    pool(stats, fresh)
-    return stats
+    sums.pool()
+    return sums.read()
 
 
 def accumulate(
@@ -79,13 +75,12 @@ def accumulate(
     prepare: Prepare,
     recipe: Recipe,
     is_last: bool,
-) -> tuple[Tensor, float]:
+) -> tuple[Tensor, Tensor]:
     """Adds a batch's gradient; `is_last` before a step.
 
-    Takes uint8 clips (N, S, T, H, W, C) and labels (N,), IGNORED for padding. Each video weighs one
-    part in batch_size * iter_size * processes, in an incomplete batch too. Returns the logits
-    (N, classes) and the loss summed over the videos, nats.
-    Raises NonFiniteLoss before a bad gradient is made.
+    Takes uint8 clips (N, S, T, H, W, C) and labels (N,), IGNORED for padding, on the device. Each
+    video weighs one part in batch_size * iter_size * processes, in an incomplete batch too. Returns
+    the logits (N, classes) and the loss summed over the videos (), nats.
     """
     # clips -> inputs
     inputs, segments = network_input(clips, prepare, state.device), clips.shape[1]
@@ -100,23 +95,38 @@ def accumulate(
             weight * F.cross_entropy(logits, target, reduction="sum", label_smoothing=smoothing)
             for weight, target in targets
         )
-        value = loss.item()
-        if not torch.isfinite(loss):
-            raise NonFiniteLoss(f"the loss is {value}")
         state.scaler.scale(loss / (recipe.batch_size * recipe.iter_size)).backward()
-    return logits.detach(), value
+    return logits.detach(), loss.detach()
 
 
-def take_step(state: TrainingState, recipe: Recipe) -> None:
-    """Changes the weights by the accumulated gradient, and forgets it."""
+def take_step(state: TrainingState, recipe: Recipe, bad: Tensor | None = None) -> None:
+    """Changes the weights by the accumulated gradient, and forgets it.
+
+    Where `bad`, float32 () on the device, is 1, a fused optimizer changes nothing.
+    """
+    optimizer, scaler = state.optimizer, state.scaler
+    # gradient
     if recipe.clip_grad is not None:
-        state.scaler.unscale_(state.optimizer)
+        scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_grad)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.optimizer.zero_grad()
+    # step
+    scale = scaler.get_scale() if scaler.is_enabled() and not optimizer.state else None
+    hook = optimizer.register_step_pre_hook(partial(_skip, bad))
+    scaler.step(optimizer)
+    hook.remove()
+    scaler.update()
+    if scale is not None and scaler.get_scale() < scale:
+        optimizer.state.clear()  # fused SGD's momentum after a first step that was skipped is junk
+    optimizer.zero_grad()
+    # average
     if state.average is not None:
-        state.average.update_parameters(state.model)
+        state.average.update(state.model)
+
+
+def _skip(bad: Tensor | None, optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """Before a step: `found_inf` is what fused kernels look at; fp16's scaler may have set it."""
+    if bad is not None:
+        optimizer.found_inf = torch.maximum(bad, getattr(optimizer, "found_inf", bad))
 
 
 def network_input(clips: Tensor, prepare: Prepare, device: torch.device) -> Tensor:
@@ -160,52 +170,30 @@ def validate(
     """
     model.eval()
     device = next(model.parameters()).device
-    stats, own = EpochStats(), EpochStats()
-    batches = timed_batches(progress.over(loader, own), own)
+    sums = Sums(progress.title, device)
+    batches = progress.over(loader, lambda: as_stats(sums.own))
+    batches = timed_batches(on_device(batches, device), sums)
     for number, (clips, labels) in enumerate(batches, 1):
-        labels = labels.to(device, non_blocking=True)
         logits = video_logits(model, network_input(clips, prepare, device), clips.shape[1], amp)
         loss = F.cross_entropy(logits, labels, reduction="sum")
-        loss = torch.where(logits.isfinite().all(), loss, math.nan).item()
-        count_batch(own, logits, labels, loss, clips.shape[1])
+        loss = loss.masked_fill(~logits.isfinite().all(), math.nan)
+        sums.add(logits, labels, loss, clips.shape[1])
         after_batch(number)
-    pool(stats, own)
+    sums.pool()
+    stats = as_stats(sums.total)
     if not math.isfinite(stats.loss_sum):
         raise NonFiniteLoss(f"{progress.title}: the loss or a logit is not finite")
     return stats
 
 
-def timed_batches(loader: Iterable[Batch], stats: EpochStats) -> Generator[Batch, None, None]:
+def timed_batches(loader: Iterable[Batch], sums: Sums) -> Generator[Batch, None, None]:
     """The loader's batches; adds up the time until each arrives, and the time it is used."""
     mark = time.perf_counter()
     for batch in loader:
         arrived = time.perf_counter()
-        stats.loading += arrived - mark
+        sums.add_times(loading=arrived - mark)
         try:
             yield batch
         finally:  # also of the last batch of an epoch that ends early
             mark = time.perf_counter()
-            stats.computing += mark - arrived
-
-
-def count_batch(
-    stats: EpochStats, logits: Tensor, labels: Tensor, loss: float, segments: int
-) -> None:
-    """Counts a batch without its padding: logits (N, classes), labels (N,), its summed loss."""
-    real = labels != IGNORED
-    stats.add(logits[real], labels[real], loss, segments * int(real.sum()))
-
-
-def pool(stats: EpochStats, own: EpochStats) -> None:
-    """Adds to `stats` what all processes have in `own`, and empties that; times are their mean.
-
-    Steps are taken together, so they are not summed.
-    """
-    names = [field.name for field in fields(own) if field.name != "steps"]
-    sums = distributed.sum_over_processes([getattr(own, name) for name in names])
-    for name, total in zip(names, sums, strict=True):
-        kind = type(getattr(own, name))
-        if name in ("loading", "computing"):
-            total /= distributed.world_size()
-        setattr(stats, name, getattr(stats, name) + kind(total))
-        setattr(own, name, kind(0))
+            sums.add_times(computing=mark - arrived)

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
@@ -25,6 +25,7 @@ from models import ArchSpec
 BAD_LINES = "log.jsonl.bad"
 SLOW_PERCENT = 20.0  # percent of the time spent waiting for data, from which advice is given
 ENOUGH_SECONDS = 30.0  # of an epoch, after which its times mean something
+BAR_SECONDS = 1.0  # between two results on a bar: a GPU is waited for
 
 
 class Progress:
@@ -33,23 +34,25 @@ class Progress:
     def __init__(self, title: str, print_freq: int | None):
         self.title, self.print_freq = title, print_freq
 
-    def over(self, loader: Iterable, stats: EpochStats) -> Iterator:
-        """The loader's batches, with the running result shown."""
+    def over(self, loader: Iterable, running: Callable[[], EpochStats]) -> Iterator:
+        """The loader's batches, with the running result shown; it is asked for only then."""
         quiet = self.print_freq is None
         shown = not quiet and sys.stderr.isatty() and distributed.is_main()
         with tqdm(loader, self.title, dynamic_ncols=True, leave=False, disable=not shown) as bar:
-            start = time.perf_counter()
+            start = shown_at = time.perf_counter()
             for number, batch in enumerate(bar, 1):
                 yield batch
                 if not bar.disable:
-                    bar.set_postfix_str(_running(stats), refresh=False)
+                    if time.perf_counter() - shown_at >= BAR_SECONDS:
+                        bar.set_postfix_str(_shown(running()), refresh=False)
+                        shown_at = time.perf_counter()
                 elif not quiet and number % self.print_freq == 0 and number < len(loader):
                     left = (time.perf_counter() - start) / number * (len(loader) - number)
-                    line = f"{self.title} [{number}/{len(loader)}] {_running(stats)}"
+                    line = f"{self.title} [{number}/{len(loader)}] {_shown(running())}"
                     print(f"{line}, {left:.0f} s left", flush=True)
 
 
-def _running(stats: EpochStats) -> str:
+def _shown(stats: EpochStats) -> str:
     return f"loss {stats.loss:.4f}, top-1 {stats.top1:.1f} %, data {stats.waiting:.0f} %"
 
 

@@ -78,10 +78,10 @@ def train_all_epochs(config: TrainingConfig, make_optimizer: MakeOptimizer, fold
             while state.epoch < recipe.epochs and state.steps_left != 0:
                 # train
                 title, lr = f"epoch {state.epoch + 1}/{recipe.epochs}", state.lr
-                stats = manager.begin_epoch()
+                sums = manager.begin_epoch()
                 after_step = [advice.check, manager.after_step]
                 train = train_one_epoch(
-                    state, data.train, data.prepare, recipe, progress(title), stats, after_step
+                    state, data.train, data.prepare, recipe, progress(title), sums, after_step
                 )
                 advice.check(train, whole_epoch=True)
                 # validate

@@ -7,14 +7,13 @@ the order itself. Everything is plain values and tensors, so that files load wit
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datasets.samplers import TrainingBatches
 from engine import distributed
@@ -23,10 +22,11 @@ from engine.config import Recipe
 from engine.files import CheckpointError
 from engine.metrics import EpochStats
 from models import VideoNet
-from opt import Schedule
+from opt import MovingAverage, Schedule, fit_to_fused
 
 # (parameters or groups of them, lr, momentum, weight_decay) -> optimizer
 MakeOptimizer = Callable[..., torch.optim.Optimizer]
+READ_STEPS = 50  # steps after which a GPU is waited for, to see its loss
 # What loading a state of nonsense may raise.
 MISFITS = (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError)
 
@@ -43,6 +43,8 @@ class TrainingState:
     Attributes:
         network: the model, or what averages its gradients over the processes.
         average: the weights' moving average, or None.
+        read_steps: optimizer steps from one look at the loss to the next. A GPU need not be waited
+            for where its optimizer can skip steps by itself.
         epoch: epochs done.
         steps_left: optimizer steps before the training ends early, or None.
         best: top-1 and loss of the best model so far, and top-1 of the best average.
@@ -60,9 +62,9 @@ class TrainingState:
         self.network = distributed.parallel(model, device)
         self.schedule = Schedule(optimizer, recipe.scheduler, recipe.epochs, recipe.warmup_epochs)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16")
-        self.average = None
-        if recipe.ema is not None:
-            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
+        self.average = None if recipe.ema is None else MovingAverage(model, recipe.ema)
+        fused = all(group["fused"] for group in optimizer.param_groups)
+        self.read_steps = READ_STEPS if device.type == "cuda" and fused else 1
         self.epoch = 0
         self.steps_left: int | None = None
         self.best = {"best_prec1": -1.0, "best_loss": float("inf"), "best_ema": -1.0}
@@ -135,14 +137,14 @@ class TrainingState:
             if not all(value.isfinite().all() for value in average.values()):
                 raise ValueError("its average's weights are not finite")
             self.average.module.load_state_dict(average)
-            self.average.n_averaged.fill_(state.get("ema_steps", 0))
+            self.average.steps = int(state.get("ema_steps", 0))
 
     def learner_dict(self) -> dict:
         """What is neither the model's nor the optimizer's: the loss's scale and the average."""
         state: dict = {"scaler": self.scaler.state_dict()}
         if self.average is not None:
             state["ema"] = self.average.module.state_dict()
-            state["ema_steps"] = int(self.average.n_averaged)
+            state["ema_steps"] = self.average.steps
         return state
 
 
@@ -186,6 +188,7 @@ def restore_optimizer(
             if isinstance(value, Tensor) and value.numel() != 1:
                 if value.shape != parameter.shape or not value.isfinite().all():
                     raise ValueError(f"its optimizer's {key} is misshapen or not finite")
+    fit_to_fused(optimizer)
     begun = saved[0].get("initial_lr", lr)
     if begun != lr:
         print(f"note: the learning rate of the checkpoint is kept (begun with --lr {begun:g})")
@@ -231,13 +234,13 @@ def changed_flags(content: Mapping[str, Any], recipe: Recipe) -> list[str]:
 class StepState:
     """What forward passes change without an optimizer step: batch statistics, random states, sums.
 
-    Cheap enough to be taken after every step.
+    Cheap enough to be taken after every step: it waits for no GPU. `total` is the epoch's Sums'.
     """
 
-    def __init__(self, model: nn.Module, stats: EpochStats):
+    def __init__(self, model: nn.Module, total: Tensor):
         self.buffers = [buffer.clone() for buffer in model.buffers()]
         self.random_states = random_states()
-        self.stats = replace(stats)
+        self.total = total.clone()
 
     def restore(self, model: nn.Module) -> None:
         """Sets batch statistics and random states back."""

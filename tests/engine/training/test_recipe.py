@@ -26,7 +26,8 @@ class Training:
         )
 
     def accumulate(self, clips, labels):
-        return accumulate(self.state, clips, labels, normalize, self.recipe, is_last=True)
+        logits, loss = accumulate(self.state, clips, labels, normalize, self.recipe, is_last=True)
+        return logits, loss.item()
 
     def take_step(self):
         take_step(self.state, self.recipe)
@@ -94,7 +95,7 @@ def test_the_average_follows_the_weights():
     other.state.restore(Path("x"), {"learner": training.state.learner_dict()}, other.recipe)
     restored, average = other.state.average, training.state.average
     assert torch.equal(restored.module.fc.weight, average.module.fc.weight)
-    assert int(restored.n_averaged) == 4
+    assert restored.steps == 4
 
 
 class Seen(Mean):
