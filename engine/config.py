@@ -58,6 +58,7 @@ class TrainingConfig:
     data: DataConfig
     recipe: Recipe
     arch: str
+    auto_batch: bool = False  # batch size and iter size as memory allows, their product as it is
     flip: bool | None = None  # None: as the dataset allows
     seed: int = 0
     max_steps: int | None = None

@@ -48,6 +48,11 @@ fraction = number(float, 0, 1, above=True)
 jpeg_quality = number(int, 1, 100)
 
 
+def auto_or_positive(text: str) -> int | str:
+    """argparse type: a number from 1, or "auto"."""
+    return text if text == "auto" else positive(text)
+
+
 def image_size(text: str) -> tuple[int, int] | None:
     """argparse type: WIDTHxHEIGHT, or "original" (None)."""
     if text == "original":

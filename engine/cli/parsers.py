@@ -8,6 +8,7 @@ from engine import UsageError
 from engine.cli.base import YES, YES_OR_NO, data_parent, fill, new_parser
 from engine.cli.flag_types import (
     above_zero,
+    auto_or_positive,
     fraction,
     non_negative,
     not_below_zero,
@@ -31,7 +32,14 @@ def training_parser(description: str, **defaults: Any) -> argparse.ArgumentParse
     add = parser.add_argument_group("training").add_argument
     add("--arch", "-a", help="architecture (%(default)s)")
     add("--epochs", type=positive, help="(%(default)s)")
-    add("-b", "--batch-size", type=positive, help="videos (%(default)s)")
+    add(
+        "-b",
+        "--batch-size",
+        type=auto_or_positive,
+        metavar="N|auto",
+        help="videos (%(default)s); auto: as many as fit into memory, with an --iter-size that "
+        "keeps the effective batch, %(default)s x --iter-size",
+    )
     add("--iter-size", type=positive, help="batches a step (%(default)s)")
     add("--lr", "--learning-rate", type=not_below_zero, help="learning rate (%(default)s)")
     add("--momentum", type=share, help="of SGD; of AdamW the first beta (%(default)s)")
@@ -129,7 +137,11 @@ def training_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> 
             raise UsageError(
                 "--num-seg and --flip say which clips are made; with --cache they are made already"
             )
+        if args.batch_size == "auto":
+            raise UsageError("--batch-size auto is for clips; tokens of --cache are small")
         args.freeze_backbone = True
+    if args.batch_size == "auto":
+        args.auto_batch, args.batch_size = True, parser.get_default("batch_size")
     return fill(TrainingConfig, args)
 
 

@@ -14,6 +14,7 @@ from engine.checkpoint import load_checkpoint
 from engine.config import TrainingConfig
 from engine.data import warn_of_other_data
 from engine.files import run_folder
+from engine.training.batch_size import fit_batch_size
 from engine.training.build import TrainingData, build_data, build_model, build_state
 from engine.training.checkpoints import CheckpointManager
 from engine.training.epoch import train_one_epoch, validate
@@ -46,11 +47,14 @@ def run_training(config: TrainingConfig, make_optimizer: MakeOptimizer) -> int:
 
 def train_all_epochs(config: TrainingConfig, make_optimizer: MakeOptimizer, folder: Path) -> int:
     """The same, in the run's folder."""
-    recipe, spec = config.recipe, get_arch(config.arch)
+    spec = get_arch(config.arch)
     checkpoint = choose_checkpoint(config, folder)
     config = replace(config, resume=checkpoint and (config.resume or "last"))
     # device, data
     device = distributed.choose_device(config.data.device)
+    if config.auto_batch and not config.evaluate:
+        config = fit_batch_size(config, spec, device, checkpoint)
+    recipe = config.recipe
     data = build_data(config, spec, device)
     # seed, model, optimizer
     torch.manual_seed(config.seed)

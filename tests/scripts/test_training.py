@@ -336,3 +336,22 @@ def test_a_bad_image_stops_a_training_and_is_named(tmp_path):
     for part in ("train_rgb_split1.txt:2", "'bad one'", "img_00005.jpg", "truncated"):
         assert part in message
     assert "Traceback" not in process.stderr
+
+
+def test_the_batch_size_that_fits(tiny, tmp_path, capsys, monkeypatch):
+    """It is chosen before anything is built, kept when continued, refused if 0."""
+    auto = ["-b", "auto", "--iter-size", 1, "--max-steps", 1]
+    train(tiny, tmp_path, *auto)
+    path = tmp_path / f"{tiny.name}_{BERT}_split1"
+    flags = torch.load(path / "last.pth.tar", weights_only=True)["flags"]
+    size, number = flags["batch_size"], flags["iter_size"]
+    assert size * number == 8
+    assert json.loads((path / "args.json").read_text())["batch_size"] == size
+    assert f"--batch-size auto: {size}, --iter-size {number} (of" in capsys.readouterr().out
+    monkeypatch.setattr("engine.training.batch_size.free_bytes", lambda device: 0)
+    with pytest.raises(UsageError, match="--activation-checkpointing"):
+        train(tiny, tmp_path / "other", *auto)
+    train(tiny, tmp_path, *auto, "-c", "last")
+    assert f"--batch-size auto: {size}, --iter-size {number} (as in" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="tokens of --cache are small"):
+        train(tiny, tmp_path, *auto, "--cache")
