@@ -23,7 +23,7 @@ from engine.training.epoch import video_logits
 from models import ArchSpec, VideoNet, create_model
 from models.finetuning import freeze
 
-SHARE = 0.7  # of the free memory that is used; workspaces, fragments and copies take of the rest
+USABLE = 0.7  # of the free memory that is used; workspaces, fragments and copies take of the rest
 CLASSES = 101  # whatever the dataset's number is, the last layer is small
 MEMORY_INFO = Path("/proc/meminfo")
 
@@ -55,14 +55,14 @@ def fit_batch_size(
         size, why = kept, f"as in {checkpoint}"
     else:
         needs, free = step_needs(spec, recipe), free_bytes(device)
-        size = largest_fitting(effective, lambda videos: needs.of(videos) <= SHARE * free)
+        size = largest_fitting(effective, lambda videos: needs.of(videos) <= USABLE * free)
         size = min(distributed.gather(size))
         if size and device.type == "cuda":
             tried = largest_fitting(size, lambda videos: can_step(spec, recipe, videos, device), 2)
             torch.cuda.empty_cache()
             size = min(distributed.gather(tried))
         why = (
-            f"of {_shown(free)} free, {SHARE:.0%} may be used; a video takes about "
+            f"of {_shown(free)} free, {USABLE:.0%} may be used; a video takes about "
             f"{_shown(needs.video)}, weights, gradients and optimizer {_shown(needs.fixed)}"
         )
     if not size:

@@ -9,7 +9,7 @@ from engine import UsageError
 from engine.config import DataConfig, Recipe, TrainingConfig
 from engine.training import batch_size
 from engine.training.batch_size import (
-    SHARE,
+    USABLE,
     Needs,
     PeakMemory,
     can_step,
@@ -61,7 +61,7 @@ def test_the_effective_batch_stays(memory, capsys, free, chosen):
     assert fit() == chosen
     size, number = chosen
     assert f"--batch-size auto: {size}, --iter-size {number} (" in capsys.readouterr().out
-    assert 100 + size * 100 <= SHARE * free
+    assert 100 + size * 100 <= USABLE * free
 
 
 def test_not_even_one_video_fits(memory):
