@@ -14,9 +14,6 @@ the difference that a first frame brighter by 0.001 grey levels makes to OpenCV'
 """
 
 import argparse
-import os
-import platform
-import re
 import time
 import timeit
 from pathlib import Path
@@ -35,6 +32,7 @@ from datasets.sources.videos import read_frames
 from engine import UsageError
 from engine.cli.flag_types import positive
 from engine.distributed import choose_device
+from scripts.benchmarks.machine import describe_machine
 from scripts.benchmarks.sample_data import FRAME_SIZE, MARGIN, dead_leaves, photograph
 
 MARKERS = "<!-- flow benchmark: begin -->", "<!-- flow benchmark: end -->"
@@ -59,14 +57,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--update", type=Path, metavar="FILE", help="write the table there, between its markers")
 
 
-def main(args: argparse.Namespace) -> int:
+def main(args: argparse.Namespace) -> list[dict]:
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
     device = choose_device(args.device)
     if args.video:
         rows = [compare_tvl1(path, args.pairs, args.distance, str(device)) for path in args.video]
         print(tabulate(rows, "keys", "pipe", floatfmt=("", "", ".2f", ".4f", ".3f", ".4f")))
-        return 0
+        return rows
     engines = [create_flow(name, str(device)) for name in args.engines]
     textures = {"photo": photograph(), "leaves": dead_leaves(np.random.default_rng(0))}
     kinds = [(kind, motion) for kind, motions in MOTIONS.items() for motion in motions]
@@ -81,7 +79,7 @@ def main(args: argparse.Namespace) -> int:
     print(text)
     if args.update:
         update_table(args.update, text)
-    return 0
+    return rows
 
 
 class Pair(NamedTuple):
@@ -153,15 +151,6 @@ def measure_engine(
     return row | {"pairs/s": len(timed) / np.median(seconds), "CPU s a pair": cpu / done}
 
 
-def describe_machine(device: torch.device, threads: int) -> str:
-    """What the speeds were measured on."""
-    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    name = re.search(r"model name\s*: (.*)", info)
-    text = f"{name[1] if name else platform.machine()}, {threads} of {os.cpu_count()} threads"
-    gpu = f"; PyTorch's engines on {torch.cuda.get_device_name()}" if device.type == "cuda" else ""
-    return f"{text}{gpu}; OpenCV {cv2.__version__}, PyTorch {torch.__version__}"
-
-
 def update_table(path: Path, table: str) -> None:
     """Writes the table between the markers of a file; raises UsageError without them."""
     text = path.read_text(encoding="utf-8")
@@ -191,8 +180,8 @@ def compare_tvl1(path: Path, number: int, distance: int, device: str) -> dict:
     return {
         "video": path.name,
         "pairs": len(starts),
-        "mean motion (px)": np.linalg.norm(expected, axis=1).mean(),
-        "difference (px)": np.linalg.norm(ours - expected, axis=1).mean(),
+        "mean motion (px)": float(np.linalg.norm(expected, axis=1).mean()),
+        "difference (px)": float(np.linalg.norm(ours - expected, axis=1).mean()),
         "of images (grey levels)": np.abs(images[0] - images[1]).mean(),
-        "OpenCV, brightened (px)": np.linalg.norm(itself - expected, axis=1).mean(),
+        "OpenCV, brightened (px)": float(np.linalg.norm(itself - expected, axis=1).mean()),
     }

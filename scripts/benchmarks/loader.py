@@ -15,20 +15,19 @@ loader processes count the clock, and need an idle machine.
 import argparse
 import multiprocessing
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from tabulate import tabulate
 from torch.utils.data import DataLoader
 
 from datasets.clips import ClipDataset
@@ -36,6 +35,7 @@ from datasets.records import VideoRecord
 from datasets.sources.choose import FOLDERS, PACKED, VIDEOS, choose_source
 from datasets.sources.folders import USUAL_NAMES
 from engine.cli.flag_types import positive
+from scripts.benchmarks.harness import print_table, start_process, take_turns
 from scripts.benchmarks.sample_data import FRAME_SIZE, SMALL_SIZE, make_dataset
 from video_transforms import PLAIN, CenterCrop, Compose, MultiScaleCornerCrop, RandomHorizontalFlip
 
@@ -73,7 +73,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--clips", type=positive, default=8, help="of a repeat, for each worker (%(default)s)")
 
 
-def main(args: argparse.Namespace) -> int:
+def main(args: argparse.Namespace) -> list[dict]:
     rows = choose_rows(args.workers)
     with TemporaryDirectory(prefix="benchmark_") as folder, ExitStack() as stack:
         # data, and a process for each row
@@ -81,11 +81,10 @@ def main(args: argparse.Namespace) -> int:
         make_dataset(root, NAMES, VIDEO_FRAMES, args.video)
         size = np.mean([p.stat().st_size for p in root.glob("*/*.jpg")])
         print(f"{CLIP_FRAMES} frames of 340x256, {size / 1000:.1f} KB each; {len(rows)} runs")
-        asks = {row: start_process(row, root, args.clips, stack) for row in rows}
-        # turns, the first of which warms up
-        turns = [{row: ask() for row, ask in asks.items()} for _ in range(1 + args.repeats)]
-    seconds = {row: min(turn[row] for turn in turns[1:]) for row in rows}
-    table = [
+        asks = {row: start_row(row, root, args.clips, stack) for row in rows}
+        turns = take_turns(asks, args.repeats)
+    seconds = {row: min(own) for row, own in turns.items()}
+    found = [
         asdict(row)
         | {
             "ms/clip": 1000 * own,
@@ -93,11 +92,12 @@ def main(args: argparse.Namespace) -> int:
             "MB/s": CLIP_FRAMES * size / own / 1e6,  # of the JPEG files that the clips stand for
             "of decode": own / seconds[DECODE],
             "of kept": own / seconds[KEPT],
+            "turns": turns[row],
         }
         for row, own in seconds.items()
     ]
-    print(tabulate(table, "keys", floatfmt=".2f"))
-    return 0
+    print_table(found, [name for name in found[0] if name != "turns"])
+    return found
 
 
 def choose_rows(workers: int) -> list[LoaderRow]:
@@ -110,7 +110,7 @@ def choose_rows(workers: int) -> list[LoaderRow]:
     return rows
 
 
-def start_process(row: LoaderRow, root: Path, clips: int, stack: ExitStack) -> Callable[[], float]:
+def start_row(row: LoaderRow, root: Path, clips: int, stack: ExitStack) -> Callable[[], float]:
     """Starts the process of a row, until `stack` ends; the function asks it for seconds a clip."""
     # clips from a loader
     if row not in (DECODE, KEPT):
@@ -121,16 +121,8 @@ def start_process(row: LoaderRow, root: Path, clips: int, stack: ExitStack) -> C
     # a clip's files in a bare loop
     command = [sys.executable, Path(__file__).with_name("decode_loop.py")]
     command += sorted(root.glob(f"{NAMES[0]}/*.jpg"))[:CLIP_FRAMES]
-    environment = os.environ | (KEEP_FREED if row == KEPT else {})
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, 1, stdin=pipe, stdout=pipe, text=True, env=environment)
-    stack.enter_context(process)
-
-    def ask() -> float:
-        print(file=process.stdin)
-        return float(process.stdout.readline())
-
-    return ask
+    settings = KEEP_FREED if row == KEPT else {}
+    return partial(start_process(command, "the decode loop", settings, stack), "")
 
 
 _loader: DataLoader  # of a loader's process
