@@ -131,24 +131,42 @@ def views(clip: np.ndarray, size: int, ten_crop: bool, flip: str) -> Iterator[np
             yield crop_at(picture, top, left, size)
 
 
+def count_crops(ten_crop: bool, flip: str) -> int:
+    """How many views of a clip `views` yields."""
+    return (5 if flip == NO_FLIP else 10) if ten_crop else 1
+
+
 @cache
-def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """float32 (C, 1, 1, 1), copied to a device once: for each such copy a GPU is waited for."""
-    return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1, 1)
+def _row(values: tuple[float, ...], width: int, device: torch.device) -> Tensor:
+    """A value for each channel of a row of pixels, float32 (width * C,).
+
+    It is copied to a device once: for each such copy a GPU is waited for.
+    """
+    return torch.tensor(values, dtype=torch.float32, device=device).repeat(width)
 
 
 class Normalize:
     """uint8 clips (N, T, H, W, C) -> float32 network input (N, C, T, H, W), on their device.
 
     Pixels are scaled from 0..255 to 0..`value_range`, then standardised per channel.
+    `channels_last`: leave a pixel's channels side by side in memory, as they come.
     """
 
-    def __init__(self, value_range: float, mean: Sequence[float], std: Sequence[float]):
+    def __init__(
+        self,
+        value_range: float,
+        mean: Sequence[float],
+        std: Sequence[float],
+        channels_last: bool = False,
+    ):
+        self.channels_last = channels_last
         self.scale = 255 / value_range
         self.mean, self.std = mean, std
 
     def __call__(self, clips: Tensor) -> Tensor:
-        x = clips.permute(0, 4, 1, 2, 3)
-        x = x.to(torch.float32, memory_format=torch.contiguous_format)
-        mean, std = (_per_channel(tuple(v), clips.device) for v in (self.mean, self.std))
-        return x.div_(self.scale).sub_(mean).div_(std)
+        x = clips.to(torch.float32)
+        rows = x.flatten(3)  # (N, T, H, W * C): long rows, so that the arithmetic is fast
+        mean, std = (_row(tuple(v), clips.shape[3], clips.device) for v in (self.mean, self.std))
+        rows.div_(self.scale).sub_(mean).div_(std)
+        x = x.permute(0, 4, 1, 2, 3)
+        return x if self.channels_last else x.contiguous()

@@ -52,12 +52,23 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class SpeedConfig:
+    """How a network is computed (docs/PERFORMANCE.md); None: as the preset says."""
+
+    speed: str | None = None  # None: fast on GPUs that compute bfloat16, else exact
+    amp: str | None = None
+    channels_last: bool | None = None
+    compile: bool | None = None
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """A training: data, recipe, what it starts from, what it writes."""
 
     data: DataConfig
     recipe: Recipe
     arch: str
+    computing: SpeedConfig = SpeedConfig()
     auto_batch: bool = False  # batch size and iter size as memory allows, their product as it is
     flip: bool | None = None  # None: as the dataset allows
     seed: int = 0
@@ -84,7 +95,7 @@ class TrainingConfig:
     def flags(self) -> dict:
         """All flags by name, as plain values."""
         nested = asdict(self)
-        flat = nested.pop("data") | nested.pop("recipe") | nested
+        flat = nested.pop("data") | nested.pop("computing") | nested.pop("recipe") | nested
         return {key: str(v) if isinstance(v, Path) else v for key, v in flat.items()}
 
 
@@ -93,6 +104,7 @@ class TestConfig:
     """A test: data, views of a video, where the runs are and where results go."""
 
     data: DataConfig
+    computing: SpeedConfig = SpeedConfig()
     clips: str = "multi"  # a key of CLIP_RULES
     ten_crop: bool = True
     time_order: str = "normal"
@@ -109,6 +121,7 @@ class CacheConfig:
 
     data: DataConfig
     arch: str
+    computing: SpeedConfig = SpeedConfig()
     weights: str = "auto"
     checkpoint: Path | None = None
     batch_size: int | None = None

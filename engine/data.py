@@ -137,6 +137,7 @@ def training_transform(spec: ArchSpec, flip: str) -> Compose:
     return Compose(MultiScaleCornerCrop(spec.input.crop), RandomHorizontalFlip(flip))
 
 
-def normalization(spec: ArchSpec) -> Normalize:
-    """uint8 clips -> what the architecture's network takes."""
-    return Normalize(spec.input.value_range, spec.input.mean, spec.input.std)
+def normalization(spec: ArchSpec, channels_last: bool = False) -> Normalize:
+    """uint8 clips -> what the architecture's network takes, in that memory layout."""
+    expected = spec.input
+    return Normalize(expected.value_range, expected.mean, expected.std, channels_last)

@@ -27,7 +27,7 @@ ALLOWED = {
 FLOORS = [
     {"pickles"},
     {"files", "config", "metrics", "plots", "console"},
-    {"weights", "data", "loading", "checkpoint", "distributed"},
+    {"weights", "data", "loading", "checkpoint", "distributed", "speed"},
     {"tokens"},
     {"training", "testing"},
     {"analysis", "cli"},

@@ -19,15 +19,15 @@ from engine.cli.flag_types import (
     share,
     time_order,
 )
-from engine.config import CacheConfig, DataConfig, Recipe, TestConfig, TrainingConfig
+from engine.config import CacheConfig, DataConfig, Recipe, SpeedConfig, TestConfig, TrainingConfig
 from engine.files import DEFAULT_CACHE
-from engine.training.epoch import AMP_TYPES
+from engine.speed import AMP_TYPES, PRESETS
 from opt import SCHEDULERS
 
 
 def training_parser(description: str, **defaults: Any) -> argparse.ArgumentParser:
     """The training scripts' parser: the published flags with a script's own `defaults`."""
-    configs = (DataConfig, Recipe, TrainingConfig)
+    configs = (DataConfig, Recipe, TrainingConfig, SpeedConfig)
     parser = new_parser(description, *configs, parents=[data_parent()], **defaults)
     add = parser.add_argument_group("training").add_argument
     add("--arch", "-a", help="architecture (%(default)s)")
@@ -54,15 +54,29 @@ def training_parser(description: str, **defaults: Any) -> argparse.ArgumentParse
     add("--warmup-epochs", type=non_negative, help="(%(default)s)")
     add("--max-steps", type=positive, help="end after so many optimizer steps in all, for trying")
     add("--seed", type=seed_number, help="of weights, order and crops (%(default)s)")
+    _add_speed_flags(parser)
     _add_recipe_flags(parser)
     _add_file_flags(parser)
     return parser
 
 
+def _add_speed_flags(parser: argparse.ArgumentParser) -> None:
+    """How the network is computed; the single flags win over the preset."""
+    add = parser.add_argument_group("speed (docs/PERFORMANCE.md)").add_argument
+    add(
+        "--speed",
+        choices=PRESETS,
+        help="exact: float32; fast: bfloat16 where the device computes it; max: also tries faster "
+        "variants first and checks them (fast on such GPUs, else exact)",
+    )
+    add("--amp", choices=AMP_TYPES, help="mixed precision")
+    add("--channels-last", **YES_OR_NO, help="memory layout")
+    add("--compile", **YES_OR_NO, help="try variants that cost a warm-up, as max does")
+
+
 def _add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     """What docs/FINETUNING.md is about; the defaults are the published recipe."""
     add = parser.add_argument_group("fine-tuning (docs/FINETUNING.md says when)").add_argument
-    add("--amp", choices=AMP_TYPES, help="mixed precision (%(default)s)")
     add("--clip-grad", type=above_zero, metavar="NORM", help="largest norm of the gradient")
     add("--ema", type=share, metavar="DECAY", help="average the weights over steps, e.g. 0.999")
     add("--freeze-bn", **YES, help="keep the backbone's batch norms as they are")
@@ -147,7 +161,7 @@ def training_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> 
 
 def testing_parser(description: str) -> argparse.ArgumentParser:
     """The test scripts' parser, without the architectures and checkpoints."""
-    parser = new_parser(description, DataConfig, TestConfig, parents=[data_parent()])
+    parser = new_parser(description, DataConfig, TestConfig, SpeedConfig, parents=[data_parent()])
     add = parser.add_argument_group("testing").add_argument
     add(
         "--ten-crop",
@@ -161,6 +175,7 @@ def testing_parser(description: str) -> argparse.ArgumentParser:
         help="of the tokens: reversed, shuffled, or their places, as 1,0,2 (%(default)s)",
     )
     add("--batch-size", type=positive, help="clips at once (10 on a GPU, 2 on a CPU)")
+    _add_speed_flags(parser)
     add("--runs", type=path, metavar="DIR", help="where training kept its runs (checkpoint)")
     add("--results", type=path, metavar="DIR", help="where results go (results)")
     add("--scores", type=path, metavar="FILE.npz", help="write the scores there")
@@ -179,12 +194,13 @@ def single_stream_parser(description: str) -> argparse.ArgumentParser:
 
 def caching_parser(description: str) -> argparse.ArgumentParser:
     """The parser of scripts/cache_tokens.py."""
-    parser = new_parser(description, DataConfig, CacheConfig, parents=[data_parent()])
+    parser = new_parser(description, DataConfig, CacheConfig, SpeedConfig, parents=[data_parent()])
     add = parser.add_argument_group("network").add_argument
     add("--arch", "-a", required=True, help="its head does not matter, unless that is NLB")
     _add_weights_flag(add)
     add("--checkpoint", type=path, metavar="FILE", help="a trained network of that architecture")
     add("--batch-size", type=positive, help="clips at once (10 on a GPU, 2 on a CPU)")
+    _add_speed_flags(parser)
     add = parser.add_argument_group("views").add_argument
     add("--views", type=positive, help="random ones a training video (%(default)s)")
     add("--clips", choices=("multi", "single"), help="of the test (%(default)s)")

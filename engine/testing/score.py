@@ -25,7 +25,8 @@ def score_videos(
         stream.order.start(rows)
         try:
             inputs = stream.prepare(torch.from_numpy(batch).to(stream.device))
-            return stream.model(inputs, stream.order).float().cpu().numpy()
+            logits = stream.model.classify(stream.encode(inputs), stream.order)
+            return logits.float().cpu().numpy()
         except (MemoryError, RuntimeError) as error:
             if not distributed.lacks_memory(error):
                 raise

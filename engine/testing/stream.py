@@ -24,14 +24,15 @@ from engine.data import (
     open_split,
     warn_of_other_data,
 )
-from engine.distributed import choose_device
+from engine.distributed import choose_device, world_size
 from engine.files import run_folder
 from engine.loading import ClipViews, frame_views
+from engine.speed import InferenceEncoder, choose_speed, fit
 from engine.testing.token_order import TimeOrder
 from engine.tokens.cache import CachedSubset, TokenCache
 from engine.tokens.dataset import find_cache, open_cached_split, start_at_tokens
 from models import ArchSpec, VideoNet, create_model, get_arch
-from video_transforms import PLAIN
+from video_transforms import PLAIN, count_crops
 
 CACHED_BATCH = 64  # a cache's views at once
 
@@ -43,6 +44,7 @@ class Stream:
     Attributes:
         read: rows of the test list -> their videos' clips, one after the other.
         prepare: a batch of views on the device -> what the network takes.
+        encode: that -> what the network makes of it below its head.
         batch_size: views at once.
         flip: how training flipped clips.
         unscored: folder -> why that video has no scores.
@@ -57,6 +59,7 @@ class Stream:
     checkpoint: Path
     read: Callable[[Sequence[int]], Iterator[ClipViews]]
     prepare: Callable[[Tensor], Tensor]
+    encode: Callable[[Tensor], Tensor]
     batch_size: int
     unscored: dict[str, str] = field(default_factory=dict)
     order: TimeOrder = field(default_factory=TimeOrder)
@@ -74,6 +77,7 @@ def build_stream(config: TestConfig, arch: str, checkpoint: Path | None) -> Stre
     """
     spec = get_arch(arch)
     device = choose_device(config.data.device)
+    speed = choose_speed(config.computing, device)
     # data
     cache = None
     if config.cache is not None:
@@ -88,14 +92,14 @@ def build_stream(config: TestConfig, arch: str, checkpoint: Path | None) -> Stre
         checkpoint = run_folder(config.runs, data.dataset, spec.name, data.split) / BEST
     content = load_checkpoint(checkpoint, spec, model, split.class_names)
     _warn_of_other_split(content, checkpoint, config.data)
-    model = model.to(device).eval()
+    model = fit(model.to(device), speed).eval()
     flip = content.get("mirror", PLAIN)  # the reference's files do not say
     # views
     if cache is not None:
         start_at_tokens(model, True, cache)
         subset, step, crops = _cached_views(config, cache, flip, checkpoint)
         read = partial(cached_clips, subset, step, crops)
-        prepare, batch_size = Tensor.float, CACHED_BATCH
+        prepare, encode, batch_size = Tensor.float, _as_it_is, CACHED_BATCH
     else:
         warn_of_other_data(content, fingerprint(split), checkpoint, ("val",))
         reader = frame_reader(spec, split, config.data)
@@ -109,7 +113,8 @@ def build_stream(config: TestConfig, arch: str, checkpoint: Path | None) -> Stre
             flip,
             config.data.workers,
         )
-        prepare, batch_size = normalization(spec), choose_batch_size(device)
+        prepare, batch_size = normalization(spec, speed.channels_last), choose_batch_size(device)
+        encode = InferenceEncoder(model, speed, _count_views(config, spec, split, flip))
     return Stream(
         spec=spec,
         split=split,
@@ -119,6 +124,7 @@ def build_stream(config: TestConfig, arch: str, checkpoint: Path | None) -> Stre
         checkpoint=checkpoint,
         read=read,
         prepare=prepare,
+        encode=encode,
         batch_size=config.batch_size or batch_size,
         order=TimeOrder(config.time_order),
     )
@@ -131,6 +137,17 @@ def _warn_of_other_split(content: dict, checkpoint: Path, data: DataConfig) -> N
                 f"warning: {checkpoint} was trained on {key} {content[key]} and is tested on {key} "
                 f"{asked}; videos that it has seen may be in the test"
             )
+
+
+def _as_it_is(encoded: Tensor) -> Tensor:
+    return encoded
+
+
+def _count_views(config: TestConfig, spec: ArchSpec, split: Split, flip: str) -> int:
+    """Views of this process's share of a test."""
+    rule = CLIP_RULES[config.clips]
+    clips = sum(len(rule(record.count, spec.frames)) for record in split.val)
+    return clips * count_crops(config.ten_crop, flip) // world_size()
 
 
 def choose_batch_size(device: torch.device) -> int:

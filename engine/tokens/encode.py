@@ -22,6 +22,7 @@ from engine import distributed
 from engine.config import DataConfig
 from engine.data import frame_reader, normalization, training_transform
 from engine.loading import ClipViews, Loader, frame_views, in_batches
+from engine.speed import InferenceEncoder, Speed
 from engine.tokens.arrays import store_tokens
 from engine.tokens.cache import count_views, video_path
 from models import VideoNet
@@ -86,15 +87,20 @@ class TokenWriter:
     device: torch.device
     batch_size: int
     data: DataConfig
+    speed: Speed
     clips: int = 0
     forward_seconds: float = 0.0
+
+    def __post_init__(self):
+        self.prepare = normalization(self.model.spec, self.speed.channels_last)
+        self.encoder = InferenceEncoder(self.model, self.speed)
 
     @torch.inference_mode()
     def encode(self, views: np.ndarray, rows: list[int]) -> np.ndarray:
         """uint8 views (N, T, H, W, C) -> what is kept of them, float32 (N, ...)."""
-        inputs = normalization(self.model.spec)(torch.from_numpy(views).to(self.device))
+        inputs = self.prepare(torch.from_numpy(views).to(self.device))
         start = time.perf_counter()
-        encoded = self.model.encode(inputs).float().cpu().numpy()
+        encoded = self.encoder(inputs).cpu().numpy()
         self.forward_seconds += time.perf_counter() - start
         return encoded
 

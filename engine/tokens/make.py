@@ -13,6 +13,7 @@ from engine.config import CacheConfig
 from engine.data import SUBSETS, choose_flip, flow_bound, open_split
 from engine.distributed import choose_device
 from engine.files import resolve
+from engine.speed import choose_speed, fit
 from engine.tokens.about import CACHE_FORMAT, list_digest, start_cache
 from engine.tokens.cache import (
     cache_name,
@@ -26,20 +27,21 @@ from engine.weights.choose import NO_WEIGHTS, find_weights, how_to_get
 from engine.weights.load import load_weights
 from engine.weights.sources import sources_for
 from models import ArchSpec, VideoNet, create_model, get_arch
-from video_transforms import NO_FLIP, PLAIN
+from video_transforms import PLAIN, count_crops
 
 
 def prepare_writer(config: CacheConfig) -> TokenWriter:
     """Checks everything that the arguments name and builds it; writes about.json."""
     spec = get_arch(config.arch)
     device = choose_device(config.data.device)
+    speed = choose_speed(config.computing, device)
     # data, model
     split = open_split(config.data, spec)
     torch.manual_seed(config.seed)
     model = create_model(spec.name, len(split.class_names))
     path, flip = _load(config, model, split)
     # what is cached and how
-    crops = (5 if flip == NO_FLIP else 10) if config.ten_crop else 1
+    crops = count_crops(config.ten_crop, flip)
     metadata = {
         "format": CACHE_FORMAT,
         "tokens": cache_name(spec),
@@ -70,8 +72,8 @@ def prepare_writer(config: CacheConfig) -> TokenWriter:
         start_cache(folder, metadata)
     distributed.wait_for_all()
     batch_size = config.batch_size or (10 if device.type == "cuda" else 2)
-    model = model.to(device).eval()
-    return TokenWriter(model, split, folder, metadata, device, batch_size, config.data)
+    model = fit(model.to(device), speed).eval()
+    return TokenWriter(model, split, folder, metadata, device, batch_size, config.data, speed)
 
 
 def _load(config: CacheConfig, model: VideoNet, split: Split) -> tuple[Path | None, str]:

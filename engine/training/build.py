@@ -26,6 +26,7 @@ from engine.data import (
 )
 from engine.files import resolve
 from engine.loading import Loader
+from engine.speed import Speed, compile_training, fit
 from engine.tokens.dataset import (
     TokenDataset,
     cached_weights,
@@ -67,13 +68,18 @@ class TrainingData:
     remedies: list[str]
 
 
-def build_data(config: TrainingConfig, spec: ArchSpec, device: torch.device) -> TrainingData:
+def build_data(
+    config: TrainingConfig, spec: ArchSpec, device: torch.device, speed: Speed
+) -> TrainingData:
     """Checks and opens what the flags name: a token cache, or frames, packs or videos."""
-    build = _clip_data if config.cache is None else _token_data
-    return build(config, spec, device)
+    if config.cache is not None:
+        return _token_data(config, spec, device)
+    return _clip_data(config, spec, device, speed.channels_last)
 
 
-def _clip_data(config: TrainingConfig, spec: ArchSpec, device: torch.device) -> TrainingData:
+def _clip_data(
+    config: TrainingConfig, spec: ArchSpec, device: torch.device, channels_last: bool
+) -> TrainingData:
     # lists
     if not config.skip_doctor:
         check_before_training(config.data, spec)
@@ -101,7 +107,7 @@ def _clip_data(config: TrainingConfig, spec: ArchSpec, device: torch.device) -> 
         spec=spec,
         split=split,
         **_loaders(train, val, config, device, config.data.workers, math.prod(spec.clip_shape)),
-        prepare=normalization(spec),
+        prepare=normalization(spec, channels_last),
         attach=lambda model, is_new: None,
         weights=config.weights,
         metadata=_metadata(split, flow_bound(split), flip, data),
@@ -170,12 +176,14 @@ def _loaders(
     }
 
 
-def build_model(config: TrainingConfig, data: TrainingData, device: torch.device) -> VideoNet:
+def build_model(
+    config: TrainingConfig, data: TrainingData, device: torch.device, speed: Speed
+) -> VideoNet:
     """The network on its device: with pretrained weights if it is new, as the recipe wants it."""
     model = create_model(data.spec.name, len(data.split.class_names))
     if config.is_new:  # else a checkpoint brings all weights
         print(start_from_weights(model, data.weights, resolve(None, "weights")))
-    model = prepare_model(model.to(device), config.recipe, device)
+    model = prepare_model(fit(model.to(device), speed), config.recipe, device)
     data.attach(model, config.is_new)
     return model
 
@@ -194,7 +202,7 @@ def prepare_model(model: VideoNet, recipe: Recipe, device: torch.device) -> Vide
 
 
 def build_state(
-    config: TrainingConfig, model: VideoNet, make_optimizer: MakeOptimizer
+    config: TrainingConfig, model: VideoNet, make_optimizer: MakeOptimizer, speed: Speed
 ) -> TrainingState:
     """The network with its optimizer, schedule and all that changes with it."""
     recipe = config.recipe
@@ -203,4 +211,7 @@ def build_state(
     optimizer = make_optimizer(parameters, recipe.lr, recipe.momentum, recipe.weight_decay)
     state = TrainingState(model, optimizer, recipe, frozen)
     state.epoch, state.steps_left = config.start_epoch or 0, config.max_steps
+    if config.cache is None:
+        state.train_mode()
+        compile_training(model, speed, recipe.batch_size * recipe.num_seg, recipe.freeze_bn)
     return state

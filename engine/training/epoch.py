@@ -13,11 +13,11 @@ from engine import distributed
 from engine.config import Recipe
 from engine.loading import on_device
 from engine.metrics import EpochStats
+from engine.speed import autocast
 from engine.training.log import Progress
 from engine.training.state import TrainingState
 from engine.training.sums import NonFiniteLoss, Sums, as_stats
 
-AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 Batch = tuple[Tensor, Tensor]  # uint8 clips (N, S, T, H, W, C), labels (N,)
 Prepare = Callable[[Tensor], Tensor]  # clips (N * S, T, H, W, C) -> the network's input
 
@@ -148,8 +148,7 @@ def mix(
 
 def video_logits(network: nn.Module, inputs: Tensor, segments: int, amp: str) -> Tensor:
     """Inputs (N * segments, ...) -> float32 (N, classes), the mean over a video's segments."""
-    dtype = AMP_TYPES[amp]
-    with torch.autocast(inputs.device.type, dtype, enabled=dtype is not None):
+    with autocast(inputs.device, amp):
         logits = network(inputs)
     return logits.float().unflatten(0, (-1, segments)).mean(dim=1)
 

@@ -14,6 +14,7 @@ from engine.checkpoint import load_checkpoint
 from engine.config import TrainingConfig
 from engine.data import warn_of_other_data
 from engine.files import run_folder
+from engine.speed import Speed, choose_speed
 from engine.training.batch_size import fit_batch_size
 from engine.training.build import TrainingData, build_data, build_model, build_state
 from engine.training.checkpoints import CheckpointManager
@@ -29,7 +30,7 @@ from engine.training.log import (
 )
 from engine.training.signals import Signals
 from engine.training.state import MakeOptimizer
-from models import VideoNet, get_arch
+from models import ArchSpec, VideoNet, get_arch
 
 
 def run_training(config: TrainingConfig, make_optimizer: MakeOptimizer) -> int:
@@ -52,16 +53,16 @@ def train_all_epochs(config: TrainingConfig, make_optimizer: MakeOptimizer, fold
     config = replace(config, resume=checkpoint and (config.resume or "last"))
     # device, data
     device = distributed.choose_device(config.data.device)
-    if config.auto_batch and not config.evaluate:
-        config = fit_batch_size(config, spec, device, checkpoint)
+    speed = choose_speed(config.computing, device)
+    config = complete(config, spec, device, speed, checkpoint)
     recipe = config.recipe
-    data = build_data(config, spec, device)
+    data = build_data(config, spec, device, speed)
     # seed, model, optimizer
     torch.manual_seed(config.seed)
-    model = build_model(config, data, device)
+    model = build_model(config, data, device, speed)
     if config.evaluate:
         return evaluate(config, data, model, checkpoint)
-    state = build_state(config, model, make_optimizer)
+    state = build_state(config, model, make_optimizer, speed)
     progress = partial(Progress, print_freq=config.print_freq)
     advice = LoadingAdvice(data.remedies, config.data.workers)
     with Signals() as signals, CheckpointManager(folder, config, data, state, signals) as manager:
@@ -104,6 +105,20 @@ def train_all_epochs(config: TrainingConfig, make_optimizer: MakeOptimizer, fold
         print(describe_end(state, config, folder))
         manager.finish()
     return manager.exit_code
+
+
+def complete(
+    config: TrainingConfig,
+    spec: ArchSpec,
+    device: torch.device,
+    speed: Speed,
+    checkpoint: Path | None,
+) -> TrainingConfig:
+    """The same training with what its flags leave to the device: number type, batch size."""
+    config = replace(config, recipe=replace(config.recipe, amp=speed.amp))
+    if config.auto_batch and not config.evaluate:
+        config = fit_batch_size(config, spec, device, checkpoint)
+    return config
 
 
 def evaluate(config: TrainingConfig, data: TrainingData, model: VideoNet, path: Path) -> int:

@@ -1,5 +1,7 @@
 """I3D: Inception v1 inflated to 3D (Carreira and Zisserman, arXiv 1705.07750)."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,20 +9,41 @@ from torch import Tensor, nn
 from models.backbones.base import Backbone, FileKind, InputSpec, Pathway, numbered
 
 
-def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-    """TensorFlow's "SAME" zero padding of the last three axes, the smaller half in front."""
+def same_pads(
+    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int]
+) -> list[tuple[int, int]]:
+    """TensorFlow's "SAME" padding of each axis, (before, after), the smaller half before."""
     pads = []
-    for size, k, s in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride), strict=True):
-        total = max(k - (size % s or s), 0)
-        pads += [total // 2, total - total // 2]
-    return F.pad(x, pads) if any(pads) else x
+    for n, k, s in zip(size, kernel, stride, strict=True):
+        total = max(k - (n % s or s), 0)
+        pads.append((total // 2, total - total // 2))
+    return pads
 
 
 class MaxPoolSame(nn.MaxPool3d):
-    """Max pooling after "SAME" zero padding; kernel and stride are triples."""
+    """Max pooling with "SAME" zero padding of inputs >= 0; kernel and stride are triples.
+
+    Since no input is negative, what lies outside need not be padded with zeros first: `ceil_mode`
+    adds the same windows at the end.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(pad_same(x, self.kernel_size, self.stride))
+        before = [first for first, _ in same_pads(x.shape[2:], self.kernel_size, self.stride)]
+        return F.max_pool3d(x, self.kernel_size, self.stride, before, ceil_mode=True)
+
+
+class SameConv3d(nn.Conv3d):
+    """Convolution with "SAME" zero padding; only one with a stride may need unequal halves."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int):
+        padding = kernel // 2 if stride == 1 else 0
+        super().__init__(in_channels, out_channels, kernel, stride, padding, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride[0] > 1:
+            pads = same_pads(x.shape[2:], self.kernel_size, self.stride)
+            x = F.pad(x, [pad for pair in reversed(pads) for pad in pair])
+        return super().forward(x)
 
 
 class Unit3D(nn.Module):
@@ -28,11 +51,10 @@ class Unit3D(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1):
         super().__init__()
-        self.conv3d = nn.Conv3d(in_channels, out_channels, kernel, stride, bias=False)
+        self.conv3d = SameConv3d(in_channels, out_channels, kernel, stride)
         self.bn = nn.BatchNorm3d(out_channels, eps=1e-3, momentum=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = pad_same(x, self.conv3d.kernel_size, self.conv3d.stride)
         return F.relu(self.bn(self.conv3d(x)), inplace=True)
 
 

@@ -66,7 +66,7 @@ class Passes:
     def _inference(self, model: nn.Module, clips: Tensor) -> Callable[[], object]:
         network = model
         if self.speed:
-            encode = self.presets.inference_encoder(model, self.speed, self.batch_size)
+            encode = self.presets.InferenceEncoder(model, self.speed)
 
             def network(x: Tensor) -> Tensor:
                 return model.classify(encode(x))
@@ -77,11 +77,11 @@ class Passes:
         optimizer = sgd(model.parameters(), 1e-5, 0.9, 1e-3)
         network = model
         if self.speed:
-            compiled = self.presets.training_model(model, self.speed, self.batch_size)
+            self.presets.compile_training(model, self.speed, self.batch_size)
 
             def network(x: Tensor) -> Tensor:
-                with self.speed.autocast(self.device):
-                    return compiled(x)
+                with self.presets.autocast(self.device, self.speed.amp):
+                    return model(x)
 
         def step() -> None:
             F.cross_entropy(network(clips).float(), labels).backward()

@@ -82,7 +82,6 @@ def test_a_row_holds_what_was_measured(name, tmp_path, capfd):
 
 def test_the_presets(capfd):
     """Each runs, or is left out because it means the same as another on this machine."""
-    pytest.importorskip("engine.speed")
     for name in ("model", "train"):
         args = benchmark.build_parser().parse_args([name, "--arch", ARCH, "--repeats", "1"])
         rows = {row["variant"]: row for row in model.main(args)}

@@ -62,7 +62,8 @@ def test_score_is_the_mean_over_all_views_whatever_the_batch(batch_size):
     stream = SimpleNamespace(
         spec=SPEC,
         split=SimpleNamespace(class_names=["a", "b"]),
-        model=model,
+        model=SimpleNamespace(classify=model),
+        encode=lambda x: x,
         device=torch.device("cpu"),
         prepare=lambda c: c.permute(0, 4, 1, 2, 3).float(),
         order=TimeOrder(),
@@ -105,7 +106,8 @@ def test_no_memory_names_the_video_and_what_helps(error):
 
     stream = SimpleNamespace(
         split=SimpleNamespace(class_names=["a"], val=[SimpleNamespace(folder="c/long")]),
-        model=model,
+        model=SimpleNamespace(classify=model),
+        encode=lambda x: x,
         device=torch.device("cpu"),
         prepare=lambda views: views,
         order=TimeOrder(),
@@ -122,7 +124,7 @@ class Faulty:
     def __init__(self, value):
         self.value = value
 
-    def __call__(self, x, reorder):
+    def classify(self, x, reorder):
         logits = x.mean(dim=(2, 3, 4))
         logits[x.amax(dim=(1, 2, 3, 4)) == 255, 1] = self.value
         return logits
@@ -149,6 +151,7 @@ def test_a_video_whose_logits_are_not_finite_is_unscored_and_named(
         tmp_path / "model.pth.tar",
         lambda rows: (ClipViews(row, crops[2 * row + n]) for row in rows for n in (0, 1)),
         lambda c: c.permute(0, 4, 1, 2, 3).float(),
+        lambda x: x,
         batch_size=4,
     )
     monkeypatch.setattr(run, "build_stream", lambda *_: stream)
