@@ -37,6 +37,10 @@ from video_transforms import PLAIN, count_crops
 CACHED_BATCH = 64  # a cache's views at once
 
 
+def _as_it_is(encoded: Tensor) -> Tensor:
+    return encoded
+
+
 @dataclass
 class Stream:
     """A trained network and the videos to test it on.
@@ -44,11 +48,11 @@ class Stream:
     Attributes:
         read: rows of the test list -> their videos' clips, one after the other.
         prepare: a batch of views on the device -> what the network takes.
-        encode: that -> what the network makes of it below its head.
         batch_size: views at once.
         flip: how training flipped clips.
         unscored: folder -> why that video has no scores.
         order: what puts the network's tokens in another order.
+        encode: what `prepare` gives -> what the network makes of it below its head.
     """
 
     spec: ArchSpec
@@ -59,10 +63,10 @@ class Stream:
     checkpoint: Path
     read: Callable[[Sequence[int]], Iterator[ClipViews]]
     prepare: Callable[[Tensor], Tensor]
-    encode: Callable[[Tensor], Tensor]
     batch_size: int
     unscored: dict[str, str] = field(default_factory=dict)
     order: TimeOrder = field(default_factory=TimeOrder)
+    encode: Callable[[Tensor], Tensor] = _as_it_is
 
     @property
     def labels(self) -> np.ndarray:
@@ -124,9 +128,9 @@ def build_stream(config: TestConfig, arch: str, checkpoint: Path | None) -> Stre
         checkpoint=checkpoint,
         read=read,
         prepare=prepare,
-        encode=encode,
         batch_size=config.batch_size or batch_size,
         order=TimeOrder(config.time_order),
+        encode=encode,
     )
 
 
@@ -137,10 +141,6 @@ def _warn_of_other_split(content: dict, checkpoint: Path, data: DataConfig) -> N
                 f"warning: {checkpoint} was trained on {key} {content[key]} and is tested on {key} "
                 f"{asked}; videos that it has seen may be in the test"
             )
-
-
-def _as_it_is(encoded: Tensor) -> Tensor:
-    return encoded
 
 
 def _count_views(config: TestConfig, spec: ArchSpec, split: Split, flip: str) -> int:

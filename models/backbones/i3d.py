@@ -24,7 +24,7 @@ class MaxPoolSame(nn.MaxPool3d):
     """Max pooling with "SAME" zero padding of inputs >= 0; kernel and stride are triples.
 
     Since no input is negative, what lies outside need not be padded with zeros first: `ceil_mode`
-    adds the same windows at the end.
+    adds the same windows at the end. An axis of stride 1 needs an odd kernel.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from engine.checkpoint import EXPECTED, load_checkpoint, metadata_faults
 from engine.config import DataConfig, Recipe, TrainingConfig
 from engine.files import CheckpointError, read_file
+from engine.speed import choose_speed
 from engine.training.build import build_data, build_model, build_state
 from engine.training.state import restore_random_states
 from models import create_model, get_arch
@@ -106,9 +107,10 @@ def continuing(tiny, tmp_path_factory):
     recipe = Recipe(batch_size=4, lr=1e-3, epochs=10)
     config = TrainingConfig(where, recipe, ARCH, output=tmp_path_factory.mktemp("runs"))
     device = torch.device("cpu")
-    data = build_data(config, get_arch(ARCH), device)
-    model = build_model(config, data, device)
-    state = build_state(config, model, adamw)
+    speed = choose_speed(config.computing, device)
+    data = build_data(config, get_arch(ARCH), device, speed)
+    model = build_model(config, data, device, speed)
+    state = build_state(config, model, adamw, speed)
     content = content_of(model, **data.metadata)
     content |= {"learner": state.learner_dict(), "optimizer": state.optimizer.state_dict()}
     content |= {"scheduler": state.schedule.state_dict(), "flags": {}, "seed": 0, "progress": None}

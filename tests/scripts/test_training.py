@@ -18,6 +18,7 @@ import two_stream_bert2
 from datasets import DataError
 from engine import UsageError
 from engine.files import CheckpointError
+from engine.speed import choose_speed
 from engine.training import run as run_module
 from engine.training.build import build_data, build_model
 from engine.training.epoch import NonFiniteLoss
@@ -283,8 +284,9 @@ def test_weights_are_found_by_themselves_or_not_wanted(tiny, tmp_path, capsys, m
 
     def build(config, _):
         device = torch.device("cpu")
-        data = build_data(config, get_arch(config.arch), device)
-        built.append(build_model(config, data, device))
+        speed = choose_speed(config.computing, device)
+        data = build_data(config, get_arch(config.arch), device, speed)
+        built.append(build_model(config, data, device, speed))
         return 0
 
     monkeypatch.setattr(two_stream_bert2, "run_training", build)

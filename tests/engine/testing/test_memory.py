@@ -32,7 +32,8 @@ records = [VideoRecord("v", int(sys.argv[2]), 0, "list:1")]
 reader = FrameReader(Path(sys.argv[1]), USUAL_NAMES, "rgb", (340, 256))
 stream = SimpleNamespace(
     split=SimpleNamespace(class_names=["a", "b", "c"], val=records),
-    model=lambda x, order: x[:, 0, 0, 0].float(),
+    model=SimpleNamespace(classify=lambda x, order: x[:, 0, 0, 0].float()),
+    encode=lambda x: x,
     device=torch.device("cpu"),
     prepare=lambda views: views,
     order=TimeOrder(),

@@ -151,7 +151,6 @@ def test_a_video_whose_logits_are_not_finite_is_unscored_and_named(
         tmp_path / "model.pth.tar",
         lambda rows: (ClipViews(row, crops[2 * row + n]) for row in rows for n in (0, 1)),
         lambda c: c.permute(0, 4, 1, 2, 3).float(),
-        lambda x: x,
         batch_size=4,
     )
     monkeypatch.setattr(run, "build_stream", lambda *_: stream)

@@ -1,0 +1,63 @@
+"""What `--speed` and the single flags mean on a device, and what is said of what it lacks."""
+
+import pytest
+import torch
+
+from engine import UsageError
+from engine.config import SpeedConfig
+from engine.speed import Speed, autocast, choose_speed, fit, presets
+from models import create_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("config", "with_units", "without"),
+    [
+        (SpeedConfig(), Speed("exact", "off", True, False), None),
+        (SpeedConfig("exact"), Speed("exact", "off", True, False), None),
+        (SpeedConfig("fast"), Speed("fast", "bf16", True, False), "off"),
+        (SpeedConfig("max"), Speed("max", "bf16", True, True), "off"),
+        (SpeedConfig("max", amp="off"), Speed("max", "off", True, True), None),
+        (SpeedConfig("exact", amp="bf16"), Speed("exact", "bf16", True, False), None),
+        (SpeedConfig("fast", compile=True), Speed("fast", "bf16", True, True), "off"),
+        (SpeedConfig("fast", "off", False), Speed("fast", "off", False, False), None),
+    ],
+)
+def test_presets_on_a_cpu(config, with_units, without, monkeypatch, capsys):
+    """Single flags win; without bfloat16 units a preset's type is float32, and that is said."""
+    monkeypatch.setattr(presets, "computes_bf16", lambda device: True)
+    assert choose_speed(config, CPU) == with_units
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(presets, "computes_bf16", lambda device: False)
+    speed = choose_speed(config, CPU)
+    said = capsys.readouterr().out
+    assert speed.amp == (without or with_units.amp)
+    assert (speed.channels_last, speed.compile) == (with_units.channels_last, with_units.compile)
+    assert ("computing in float32" in said) == (without is not None)
+    assert ("float32 is faster here" in said) == (config.amp == "bf16")
+
+
+def test_half_floats_on_a_cpu_are_refused():
+    with pytest.raises(UsageError, match="--amp fp16 needs a GPU.*--amp bf16"):
+        choose_speed(SpeedConfig(amp="fp16"), CPU)
+
+
+def test_the_number_type_is_that_of_products():
+    a = torch.rand(4, 4)
+    for amp, dtype in (("off", torch.float32), ("bf16", torch.bfloat16)):
+        with autocast(CPU, amp):
+            assert (a @ a).dtype == dtype
+
+
+def test_weights_change_their_layout_alone():
+    model = create_model("rgb_tiny3D16f_bert10", 3)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fit(model, Speed("exact", "off", channels_last=False, compile=False))
+    kernels = [p for p in model.parameters() if p.dim() == 5]
+    assert all(p.is_contiguous() for p in kernels)
+    fit(model, Speed("exact", "off", channels_last=True, compile=False))
+    assert all(p.is_contiguous(memory_format=torch.channels_last_3d) for p in kernels)
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)

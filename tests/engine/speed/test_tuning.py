@@ -1,0 +1,138 @@
+"""max keeps a variant only if it is right and faster; else the plainer one goes on."""
+
+import copy
+
+import pytest
+import torch
+
+from engine.speed import InferenceEncoder, Speed, compile_training, tuning
+from models import create_model
+from models.rewriting import fold_batch_norms
+
+MAX = Speed("max", "off", channels_last=True, compile=True)
+PLAIN = Speed("exact", "off", channels_last=True, compile=False)
+ARCH = "rgb_tiny3D16f_bert10"
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return create_model(ARCH, 3).eval()
+
+
+@pytest.fixture
+def inputs():
+    return torch.randn(2, 16, 56, 56, 3).permute(0, 4, 1, 2, 3)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds of each variant in turn, the plain one first, in place of measured ones."""
+
+    def set_times(*seconds):
+        times = iter(seconds)
+
+        def measure(model, run):
+            return tuning.Measured(model, next(times), run(model).clone())
+
+        monkeypatch.setattr(tuning, "measure", measure)
+
+    return set_times
+
+
+def use(monkeypatch, **steps):
+    monkeypatch.setattr(tuning, "inference_steps", lambda inputs: steps)
+
+
+def double_the_stem(model):
+    model.features[0].weight.data *= 2
+
+
+def fail(model):
+    raise RuntimeError("no C++ compiler\nand many lines of what it looked for")
+
+
+def test_the_faster_right_variant_is_kept(model, inputs, clock, monkeypatch, capsys):
+    expected = model.encode(inputs)
+    weights = copy.deepcopy(model.state_dict())
+    use(monkeypatch, folded=lambda m: fold_batch_norms(m, inputs))
+    clock(2.0, 1.0)
+    encoder = InferenceEncoder(model, MAX)
+    found = encoder(inputs)
+    assert "folded x2.00, kept" in capsys.readouterr().out
+    assert encoder.model is not model
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    # the network itself stays, and nothing is tried again
+    after = model.state_dict()
+    assert all(torch.equal(weights[name], after[name]) for name in weights)
+    encoder(inputs)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_slower_variant_is_left(model, inputs, clock, monkeypatch, capsys):
+    use(monkeypatch, folded=lambda m: fold_batch_norms(m, inputs))
+    clock(1.0, 0.99)
+    encoder = InferenceEncoder(model, MAX)
+    encoder(inputs)
+    assert encoder.model is model
+    assert "folded x1.01, not kept: 1.00 times as fast" in capsys.readouterr().out
+
+
+def test_a_wrong_variant_is_left_however_fast(model, inputs, clock, monkeypatch, capsys):
+    use(monkeypatch, wrong=double_the_stem)
+    clock(1.0, 0.1)
+    encoder = InferenceEncoder(model, MAX)
+    torch.testing.assert_close(encoder(inputs), model.encode(inputs))
+    assert "wrong x10.00, not kept: differs by" in capsys.readouterr().out
+
+
+def test_a_variant_that_fails_is_left(model, inputs, clock, monkeypatch, capsys):
+    use(monkeypatch, compiled=fail)
+    clock(1.0)
+    torch.testing.assert_close(InferenceEncoder(model, MAX)(inputs), model.encode(inputs))
+    assert "compiled: failed (no C++ compiler)" in capsys.readouterr().out
+
+
+def test_little_work_is_not_warmed_up_for(model, inputs, clock, capsys):
+    clock(1.0)
+    encoder = InferenceEncoder(model, MAX, views=20)
+    encoder(inputs)
+    assert encoder.model is model
+    assert "about 10 s of work would not pay for 70 s" in capsys.readouterr().out
+
+
+def test_other_presets_try_nothing(model, inputs, monkeypatch, capsys):
+    monkeypatch.setattr(tuning, "tune", fail)
+    torch.testing.assert_close(InferenceEncoder(model, PLAIN)(inputs), model.encode(inputs))
+    compile_training(model, PLAIN, 2)
+    assert capsys.readouterr().out == ""
+
+
+def test_all_variants_of_a_network(model, inputs, monkeypatch, capsys):
+    """As a user has it, compiler and clock included: whatever is kept is right."""
+    expected = model.encode(inputs)
+    found = InferenceEncoder(model, MAX)(inputs)
+    said = capsys.readouterr().out
+    assert "batch norms folded x" in said and "compiled" in said and "times as fast" in said
+    assert float((found - expected).detach().norm() / expected.detach().norm()) < 1e-4
+
+
+def test_a_training_is_compiled_in_place_if_that_is_right_and_faster(
+    model, clock, monkeypatch, capsys
+):
+    monkeypatch.setattr(tuning, "compile_encoder", lambda model, options: fail(model))
+    clock(1.0)
+    model.train()
+    weights, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    compile_training(model, MAX, 2)
+    assert "compiled: failed" in capsys.readouterr().out
+    changed = []
+    monkeypatch.setattr(tuning, "compile_encoder", lambda model, options: changed.append(model))
+    clock(2.0, 1.0)
+    compile_training(model, MAX, 2)
+    assert "compiled x2.00, kept" in capsys.readouterr().out
+    assert len(changed) == 2 and changed[1] is model and changed[0] is not model
+    # neither random numbers nor batch statistics know of the trial
+    assert torch.equal(state, torch.get_rng_state())
+    after = model.state_dict()
+    assert all(torch.equal(weights[name], after[name]) for name in weights)
