@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
 from engine import UsageError
 from engine.config import SpeedConfig
@@ -41,6 +42,16 @@ def test_presets_on_a_cpu(config, with_units, without, monkeypatch, capsys):
 def test_half_floats_on_a_cpu_are_refused():
     with pytest.raises(UsageError, match="--amp fp16 needs a GPU.*--amp bf16"):
         choose_speed(SpeedConfig(amp="fp16"), CPU)
+
+
+@pytest.mark.parametrize("version", ["2.9.1", "2.10.0+cu128"])
+def test_an_old_torch_is_refused(version, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+    with pytest.raises(UsageError, match="too old, install 2.11.*10 to 20 times slower"):
+        choose_speed(SpeedConfig(), CPU)
+    for new in ("2.11.0+cu130", "3.0"):
+        monkeypatch.setattr(torch, "__version__", TorchVersion(new))
+        choose_speed(SpeedConfig(), CPU)
 
 
 def test_the_number_type_is_that_of_products():
