@@ -4,7 +4,7 @@
 """
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from datasets.prepare.collect import Shard
@@ -68,7 +68,7 @@ class TrainingConfig:
     data: DataConfig
     recipe: Recipe
     arch: str
-    computing: SpeedConfig = SpeedConfig()
+    computing: SpeedConfig = field(default_factory=SpeedConfig)
     auto_batch: bool = False  # batch size and iter size as memory allows, their product as it is
     flip: bool | None = None  # None: as the dataset allows
     seed: int = 0
@@ -104,7 +104,7 @@ class TestConfig:
     """A test: data, views of a video, where the runs are and where results go."""
 
     data: DataConfig
-    computing: SpeedConfig = SpeedConfig()
+    computing: SpeedConfig = field(default_factory=SpeedConfig)
     clips: str = "multi"  # a key of CLIP_RULES
     ten_crop: bool = True
     time_order: str = "normal"
@@ -121,7 +121,7 @@ class CacheConfig:
 
     data: DataConfig
     arch: str
-    computing: SpeedConfig = SpeedConfig()
+    computing: SpeedConfig = field(default_factory=SpeedConfig)
     weights: str = "auto"
     checkpoint: Path | None = None
     batch_size: int | None = None

@@ -9,7 +9,9 @@ import torch
 
 import two_stream2
 import two_stream_bert2
+from engine import UsageError
 from engine.files import CheckpointError
+from engine.speed import Speed
 from engine.training.checkpoints import CheckpointManager
 from models import ArchError
 from scripts.eval import spatial_demo_bert
@@ -58,8 +60,22 @@ def test_all_flags_together_are_saved_and_go_on_exactly(tiny, tmp_path, monkeypa
     assert not recipe["freeze_backbone"] and not recipe["sync_bn"] and recipe["amp"] == "off"
 
 
-def test_the_scale_of_fp16_is_saved_and_goes_on(tiny, tmp_path):
-    """CPUs compute 3D convolutions in half precision slowly: a single step each."""
+def test_the_flags_of_speed_reach_the_training(tiny, tmp_path, capsys):
+    """bfloat16 is an approximation, slow or fast: the run says so, and its checkpoint."""
+    run = train(tiny, tmp_path, "--amp", "bf16", "--max-steps", 1, "--epochs", 1)
+    assert content_of(run)["flags"]["amp"] == "bf16"
+    args = json.loads((run / "args.json").read_text())
+    assert args["amp"] == "bf16" and args["speed"] is None
+    train(tiny, tmp_path, "--speed", "max", "--max-steps", 1, "--epochs", 1)
+    assert "--speed max: compiled" in capsys.readouterr().out
+
+
+def test_the_scale_of_fp16_is_saved_and_goes_on(tiny, tmp_path, monkeypatch):
+    """It is for GPUs, and refused on a CPU, which computes it slowly: a single step each."""
+    with pytest.raises(UsageError, match="--amp fp16 needs a GPU"):
+        train(tiny, tmp_path, "--amp", "fp16")
+    half = Speed("exact", "fp16", channels_last=True, compile=False)
+    monkeypatch.setattr("engine.training.run.choose_speed", lambda config, device: half)
     flags = ["--amp", "fp16", "--max-steps", 1, "-b", 2]
     run = train(tiny, tmp_path, *flags, "--epochs", 1)
     content = content_of(run)
