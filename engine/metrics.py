@@ -1,7 +1,8 @@
 """What is measured: accuracies of scores (videos, classes), a pass's sums, FLOPs and MFU."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
@@ -131,7 +132,7 @@ def count_flops(model: nn.Module, inputs: Tensor, backward: bool = False) -> int
     model.eval()  # the same products, and batch statistics stay as they are
     with (  # without oneDNN and cuDNN an LSTM consists of products that can be counted
         torch.backends.mkldnn.flags(enabled=False, allow_tf32=None),
-        torch.backends.cudnn.flags(enabled=False),
+        _without_cudnn(),
         FlopCounterMode(display=False) as counter,
         torch.set_grad_enabled(backward),
     ):
@@ -141,6 +142,16 @@ def count_flops(model: nn.Module, inputs: Tensor, backward: bool = False) -> int
             model.zero_grad(set_to_none=True)
     model.train(was_training)
     return counter.get_total_flops()
+
+
+@contextmanager
+def _without_cudnn() -> Iterator[None]:
+    """cudnn.flags() fails once convolutions have a precision of their own (torch 2.11 to 2.15)."""
+    was_enabled, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = was_enabled
 
 
 class MatrixRate(NamedTuple):

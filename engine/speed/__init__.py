@@ -1,6 +1,14 @@
 """How fast a network is computed: the presets of `--speed`, and what `max` finds out by itself."""
 
-from engine.speed.presets import AMP_TYPES, PRESETS, Speed, autocast, choose_speed, fit
+from engine.speed.presets import (
+    AMP_TYPES,
+    PRESETS,
+    Speed,
+    autocast,
+    choose_speed,
+    fit,
+    views_at_once,
+)
 from engine.speed.tuning import InferenceEncoder, compile_training
 
 __all__ = [
@@ -12,4 +20,5 @@ __all__ = [
     "choose_speed",
     "compile_training",
     "fit",
+    "views_at_once",
 ]

@@ -76,6 +76,12 @@ def choose_speed(config: SpeedConfig, device: torch.device) -> Speed:
     return Speed(preset, amp, channels_last, compiles)
 
 
+def views_at_once(device: torch.device) -> int:
+    """Views in a batch where a network is applied: enough to fill a GPU; on a CPU two, as more
+    are no faster and take more memory (docs/PERFORMANCE.md), and one gets a slower layout."""
+    return 10 if device.type == "cuda" else 2
+
+
 def computes_bf16(device: torch.device) -> bool:
     """Whether a device has units for products of bfloat16 numbers."""
     if device.type == "cuda":

@@ -27,7 +27,7 @@ from engine.data import (
 from engine.distributed import choose_device, world_size
 from engine.files import run_folder
 from engine.loading import ClipViews, frame_views
-from engine.speed import InferenceEncoder, choose_speed, fit
+from engine.speed import InferenceEncoder, choose_speed, fit, views_at_once
 from engine.testing.token_order import TimeOrder
 from engine.tokens.cache import CachedSubset, TokenCache
 from engine.tokens.dataset import find_cache, open_cached_split, start_at_tokens
@@ -117,7 +117,7 @@ def build_stream(config: TestConfig, arch: str, checkpoint: Path | None) -> Stre
             flip,
             config.data.workers,
         )
-        prepare, batch_size = normalization(spec, speed.channels_last), choose_batch_size(device)
+        prepare, batch_size = normalization(spec, speed.channels_last), views_at_once(device)
         encode = InferenceEncoder(model, speed, _count_views(config, spec, split, flip))
     return Stream(
         spec=spec,
@@ -148,11 +148,6 @@ def _count_views(config: TestConfig, spec: ArchSpec, split: Split, flip: str) ->
     rule = CLIP_RULES[config.clips]
     clips = sum(len(rule(record.count, spec.frames)) for record in split.val)
     return clips * count_crops(config.ten_crop, flip) // world_size()
-
-
-def choose_batch_size(device: torch.device) -> int:
-    """Views at once: what fills a GPU, and on a CPU what fits into its caches and memory."""
-    return 10 if device.type == "cuda" else 2
 
 
 def frame_clips(

@@ -13,7 +13,7 @@ from engine.config import CacheConfig
 from engine.data import SUBSETS, choose_flip, flow_bound, open_split
 from engine.distributed import choose_device
 from engine.files import resolve
-from engine.speed import choose_speed, fit
+from engine.speed import choose_speed, fit, views_at_once
 from engine.tokens.about import CACHE_FORMAT, list_digest, start_cache
 from engine.tokens.cache import (
     cache_name,
@@ -58,6 +58,7 @@ def prepare_writer(config: CacheConfig) -> TokenWriter:
             "crops": crops,
             "mirror": flip,
         },
+        "amp": speed.amp,
         "flow_bound": flow_bound(split),
         "data": fingerprint(split) | {"scaled_decoding": config.data.scaled_decoding},
         "fingerprint": {subset: list_digest(getattr(split, subset)) for subset in SUBSETS},
@@ -71,7 +72,7 @@ def prepare_writer(config: CacheConfig) -> TokenWriter:
     if distributed.is_main():
         start_cache(folder, metadata)
     distributed.wait_for_all()
-    batch_size = config.batch_size or (10 if device.type == "cuda" else 2)
+    batch_size = config.batch_size or views_at_once(device)
     model = fit(model.to(device), speed).eval()
     return TokenWriter(model, split, folder, metadata, device, batch_size, config.data, speed)
 

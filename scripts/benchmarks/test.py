@@ -38,7 +38,7 @@ from engine import UsageError
 from engine.cli.flag_types import non_negative, path, positive
 from engine.distributed import choose_device
 from engine.files import save_atomically
-from engine.testing.stream import choose_batch_size
+from engine.speed import views_at_once
 from models import create_model, get_arch
 from scripts.benchmarks.harness import (
     EAGER,
@@ -85,7 +85,7 @@ def main(args: argparse.Namespace) -> list[dict]:
     for arch in archs:
         if get_arch(arch).modality != "rgb":
             raise UsageError(f"{arch} takes flow, and the videos have none; choose an RGB --arch")
-    batch_size = args.batch_size or choose_batch_size(device)
+    batch_size = args.batch_size or views_at_once(device)
     flags = ["--workers", args.workers, "--batch-size", batch_size, "--device", device]
     settings = {"batch_size": batch_size, "device": str(device), "train": False}
     print(describe_machine(device, args.threads or torch.get_num_threads()))

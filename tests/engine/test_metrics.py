@@ -84,6 +84,19 @@ def test_flops_of_a_product():
     assert layer.training and layer.weight.grad is None
 
 
+def test_flops_are_counted_after_exact_has_set_cudnn():
+    kinds = torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "ieee"
+        assert count_flops(torch.nn.Linear(4, 3), torch.randn(2, 4)) == 2 * 2 * 4 * 3
+        assert torch.backends.cudnn.enabled
+    finally:
+        for kind, precision in zip(kinds, before, strict=True):
+            kind.fp32_precision = precision
+
+
 def test_epoch_stats():
     result = EpochStats(videos=5, clips=10, loss_sum=9.0, top1_hits=3, top3_hits=4)
     assert result.loss == pytest.approx(9 / 5)

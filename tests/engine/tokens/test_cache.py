@@ -14,7 +14,7 @@ from engine import data as build
 from engine.config import DataConfig
 from engine.files import CheckpointError
 from engine.metrics import count_flops, mfu
-from engine.tokens.about import same_data, start_cache
+from engine.tokens.about import CHECKSUM_KEY, same_data, start_cache
 from engine.tokens.arrays import store_tokens
 from engine.tokens.cache import (
     CachedSubset,
@@ -251,10 +251,20 @@ def test_a_folder_keeps_one_kind(cached, tmp_path):
         ("views", about["views"] | {"train": 4}),
         ("weights", weights | {"sha256": "0"}),
         ("records", {"train": [], "val": []}),
+        ("amp", "bf16"),
     ):
         with pytest.raises(DataError, match=f"different in {key}"):
             start_cache(tmp_path, about | {key: value})
     assert json.loads((tmp_path / "about.json").read_text()) == about
+
+
+def test_a_cache_from_before_number_types_was_float32(cached, tmp_path):
+    about = json.loads((cached / "about.json").read_text())
+    early = {key: value for key, value in about.items() if key not in ("amp", CHECKSUM_KEY)}
+    (tmp_path / "about.json").write_text(json.dumps(early))
+    start_cache(tmp_path, about)
+    with pytest.raises(DataError, match='different in amp: amp "off"'):
+        start_cache(tmp_path, about | {"amp": "bf16"})
 
 
 def test_fingerprints_are_compared_in_what_both_tell():
