@@ -24,10 +24,12 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from tqdm import tqdm
@@ -39,6 +41,7 @@ from engine.cli.flag_types import path, positive
 from engine.distributed import choose_device
 from engine.metrics import MatrixRate, count_flops, matrix_rate, mfu
 from models import create_model, get_arch
+from models.backbones import BACKBONES
 from scripts.benchmarks.harness import (
     Variant,
     add_shared_flags,
@@ -60,7 +63,18 @@ DEFAULT_ARCHS = (
     "rgb_I3D64f_bert2",
 )
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # of products under mixed precision
-PASS_COLUMNS = ("arch", "batch", "variant", "GMACs", "ms/clip", "from", "to", "clips/s", "GFLOP/s")
+PASS_COLUMNS = (
+    "arch",
+    "batch",
+    "crop",
+    "variant",
+    "GMACs",
+    "ms/clip",
+    "from",
+    "to",
+    "clips/s",
+    "GFLOP/s",
+)
 PASS_COLUMNS += ("MFU %", "peak MB", "MB/clip", "x base")
 
 
@@ -68,6 +82,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_shared_flags(parser, DEFAULT_ARCHS, repeats=7)
     add = parser.add_argument
     add("--batch-sizes", type=positive, nargs="+", default=[2], help="clips at once (2)")
+    add("--crops", type=positive, nargs="+", help="sides of the clips, pixels (the network's own)")
     add(
         "--profile",
         type=path,
@@ -91,8 +106,10 @@ def main(args: argparse.Namespace) -> list[dict]:
     rows = []
     with ExitStack() as stack:
         variants = choose_variants(args.against, args.speed, stack)
-        for arch, batch in tqdm(list(product(archs, args.batch_sizes)), args.name):
-            settings = {"arch": arch, "batch_size": batch, "device": str(device), "train": train}
+        rounds = list(product(archs, args.batch_sizes, args.crops or [None]))
+        for arch, batch, crop in tqdm(rounds, args.name):
+            settings = {"arch": arch, "crop": crop or get_arch(arch).input.crop}
+            settings |= {"batch_size": batch, "device": str(device), "train": train}
             rows += measure_variants(variants, settings, args.threads, args.repeats, args.profile)
     # report
     print_table(rows, PASS_COLUMNS)
@@ -106,7 +123,7 @@ def measure_variants(
     variants: list[Variant], settings: dict, threads: int | None, repeats: int, trace: Path | None
 ) -> list[dict]:
     """A row for each variant of an architecture and a batch size; `settings` are worker.py's."""
-    arch, batch = settings["arch"], settings["batch_size"]
+    arch, batch, crop = settings["arch"], settings["batch_size"], settings["crop"]
     with ExitStack() as stack:
         starts = {v: lambda v=v: start_worker(v, settings, threads, stack) for v in variants}
         started, errors = start_all(starts)
@@ -117,7 +134,7 @@ def measure_variants(
     measured = compare_turns({v: [turn["seconds"] for turn in own] for v, own in turns.items()})
     rows = []
     for variant in variants:
-        row = {"arch": arch, "batch": batch, "variant": variant.name}
+        row = {"arch": arch, "batch": batch, "crop": crop, "variant": variant.name}
         if variant in errors:
             rows.append(row | {"error": errors[variant]})
         elif variant in started:
@@ -130,11 +147,11 @@ def measure_variants(
 
 def make_row(settings: dict, facts: dict, memory: dict, measured: dict) -> dict[str, Any]:
     """What the table shows of a variant, and what the worker said of itself, its `facts`."""
-    arch, seconds = settings["arch"], measured["seconds"]
-    flops = flops_of(arch, settings["train"])
+    arch, crop, seconds = settings["arch"], settings["crop"], measured["seconds"]
+    flops = flops_of(arch, crop, settings["train"])
     rate = rate_of(settings["device"], TYPES.get(facts["speed"]["amp"], torch.float32))
     return facts | {
-        "GMACs": flops_of(arch, False) / 2e9,
+        "GMACs": flops_of(arch, crop, False) / 2e9,
         "ms/clip": 1000 * seconds,
         "from": 1000 * measured["from"],
         "to": 1000 * measured["to"],
@@ -172,11 +189,13 @@ def start_worker(
 
 
 @cache
-def flops_of(arch: str, backward: bool) -> int:
-    """Operations of one clip, forward or forward and backward."""
-    with torch.device("meta"):  # nothing is computed
+def flops_of(arch: str, crop: int, backward: bool) -> int:
+    """Operations of one clip of `crop` pixels' side, forward or forward and backward."""
+    spec = get_arch(arch)
+    own, other = BACKBONES[spec.backbone].inputs, replace(spec.input, crop=crop)
+    with torch.device("meta"), patch.dict(own, {spec.modality: other}):  # nothing is computed
         model = create_model(arch, NUM_CLASSES)
-        return count_flops(model, torch.empty(1, *get_arch(arch).clip_shape), backward)
+        return count_flops(model, torch.empty(1, *model.spec.clip_shape), backward)
 
 
 @cache

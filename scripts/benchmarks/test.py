@@ -99,7 +99,8 @@ def main(args: argparse.Namespace) -> list[dict]:
         for arch, length in tqdm(list(product(archs, args.lengths)), "tests"):
             data = make_lists(root, arch, length)
             test = partial(time_test, data, arch, flags, args.threads)
-            rows += measure_tests(variants, settings | {"arch": arch}, length, test, args)
+            own = {"arch": arch, "crop": get_arch(arch).input.crop}
+            rows += measure_tests(variants, settings | own, length, test, args)
     print_table(rows, TEST_COLUMNS)
     return rows
 

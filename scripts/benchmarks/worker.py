@@ -6,6 +6,7 @@ Runs the code in TREE, perhaps that of an earlier commit, so it imports of ours 
 commits have. It answers each line on stdin, `start`, `turn` or `profile FILE`, by a line of JSON;
 what the code prints goes to stderr. The JSON is a dict of:
     arch, classes, batch_size, device
+    crop: the side of the clips, pixels
     train: whether to time training steps instead of forward passes
     speed: a preset of engine/speed.py; "none" for plain calls of the model
 """
@@ -16,6 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from memory import NOW, PEAK, forget_peak, resident  # beside this file
@@ -27,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import create_model, get_arch
+from models import create_model
 from opt import sgd
 
 TURN_SECONDS = 0.5  # at least one pass, as many as fit into this
@@ -37,7 +39,14 @@ class Passes:
     """A network with random weights and a batch of random clips (N, C, T, H, W)."""
 
     def __init__(
-        self, arch: str, classes: int, batch_size: int, device: str, train: bool, speed: str
+        self,
+        arch: str,
+        classes: int,
+        batch_size: int,
+        crop: int,
+        device: str,
+        train: bool,
+        speed: str,
     ):
         # network
         torch.manual_seed(0)
@@ -45,13 +54,17 @@ class Passes:
         self.device, self.batch_size, self.passes = torch.device(device), batch_size, 1
         self.presets = self.speed = None
         model = create_model(arch, classes).to(self.device).train(train)
+        spec = model.spec
+        if crop != spec.input.crop:  # the layers take clips of any side, the network refuses them
+            backbones = importlib.import_module("models.backbones").BACKBONES
+            backbones[spec.backbone].inputs[spec.modality] = replace(spec.input, crop=crop)
         if speed != "none":
             self.presets = importlib.import_module("engine.speed")  # early commits have none
             config = importlib.import_module("engine.config").SpeedConfig(speed)
             self.speed = self.presets.choose_speed(config, self.device)
             model = self.presets.fit(model, self.speed)
         # clips, laid out as the transforms give them
-        channels, *size = get_arch(arch).clip_shape
+        channels, *size = spec.clip_shape
         if self.speed and self.speed.channels_last:
             clips = torch.randn(batch_size, *size, channels).permute(0, 4, 1, 2, 3)
         else:

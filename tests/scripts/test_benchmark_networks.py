@@ -58,14 +58,15 @@ def worktrees(clone) -> int:
 @pytest.mark.parametrize("name", ["model", "train"])
 def test_a_row_holds_what_was_measured(name, tmp_path, capfd):
     file = tmp_path / "out.json"
-    flags = [name, *EAGER, "--arch", ARCH, "--batch-sizes", "1", "2", "--json", str(file)]
-    assert benchmark.main([*flags, "--threads", "1", "--repeats", "3"]) == 0
+    flags = [name, *EAGER, "--arch", ARCH, "--batch-sizes", "1", "2", "--crops", "64"]
+    flags += ["--threads", "1", "--repeats", "3", "--json", str(file)]
+    assert benchmark.main(flags) == 0
     content = json.loads(file.read_text())
     assert content["machine"]["versions"]["torch"] == str(torch.__version__)
     rows = content["benchmarks"][name]["rows"]
-    assert [row["batch"] for row in rows] == [1, 2]
-    forward = model.flops_of(ARCH, False)
-    flops = model.flops_of(ARCH, True) if name == "train" else forward
+    assert [(row["batch"], row["crop"]) for row in rows] == [(1, 64), (2, 64)]
+    forward = model.flops_of(ARCH, 64, False)
+    flops = model.flops_of(ARCH, 64, True) if name == "train" else forward
     assert (flops > 2 * forward) == (name == "train")
     for row in rows:
         assert (row["arch"], row["variant"], row["x base"]) == (ARCH, "none", 1)
@@ -110,7 +111,7 @@ def test_a_commit_is_measured_with_its_own_code(clone, monkeypatch, tmp_path, ca
         commit, _ = harness.choose_variants("HEAD", ["none"], stack)
         assert (commit.name, commit.speed) == ("HEAD", "none") and worktrees(clone) == 2
         own = harness.Variant("none", ROOT, "none")
-        settings = {"arch": ARCH, "batch_size": 1, "device": "cpu", "train": False}
+        settings = {"arch": ARCH, "crop": 56, "batch_size": 1, "device": "cpu", "train": False}
         rows = model.measure_variants([commit, own], settings, 1, 1, None)
     assert worktrees(clone) == 1
     assert rows[0]["error"] == f"{ARCH}, HEAD: ValueError: of the commit"
