@@ -174,7 +174,7 @@ def testing_parser(description: str) -> argparse.ArgumentParser:
         metavar="ORDER",
         help="of the tokens: reversed, shuffled, or their places, as 1,0,2 (%(default)s)",
     )
-    add("--batch-size", type=positive, help="clips at once (10 on a GPU, 2 on a CPU)")
+    add("--batch-size", type=positive, help="clips at once (10 on a GPU, 4 on a CPU)")
     _add_speed_flags(parser)
     add("--runs", type=path, metavar="DIR", help="where training kept its runs (checkpoint)")
     add("--results", type=path, metavar="DIR", help="where results go (results)")
@@ -199,7 +199,7 @@ def caching_parser(description: str) -> argparse.ArgumentParser:
     add("--arch", "-a", required=True, help="its head does not matter, unless that is NLB")
     _add_weights_flag(add)
     add("--checkpoint", type=path, metavar="FILE", help="a trained network of that architecture")
-    add("--batch-size", type=positive, help="clips at once (10 on a GPU, 2 on a CPU)")
+    add("--batch-size", type=positive, help="clips at once (10 on a GPU, 4 on a CPU)")
     _add_speed_flags(parser)
     add = parser.add_argument_group("views").add_argument
     add("--views", type=positive, help="random ones a training video (%(default)s)")

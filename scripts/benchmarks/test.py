@@ -8,10 +8,10 @@ Runs scripts/eval/spatial_demo3D.py, of this code with each preset or of the cod
 frames that it makes. Each run is a new process, and all variants take turns. `s/video` is what a
 list of a video of one clip and the video takes, less what the list of the first alone takes: that
 one, `first s`, also holds what a process does once, such as compiling. `of passes` divides
-`s/video` by the time of as many bare forward passes of the same variant and batch size (see
-`model`), which take their turns between the tests. `x base` says how many times as fast as the
-first variant. `peak MB` is the peak of the resident memory of a test with the video. Without
-loader processes (-j 0) everything runs in one process and counts in full.
+`s/video` by the time of as many bare forward passes of the same variant (see `model`), in batches
+of this code's choice, which take their turns between the tests. `x base` says how many times as
+fast as the first variant. `peak MB` is the peak of the resident memory of a test with the video.
+Without loader processes (-j 0) everything runs in one process and counts in full.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_shared_flags(parser, ("rgb_I3D64f",), repeats=3)
     add = parser.add_argument
     add("--lengths", type=positive, nargs="+", default=[280], help="frames of the videos (280)")
-    add("--batch-size", type=positive, help="views at once (as the tests)")
+    add("--batch-size", type=positive, help="views at once (each code's own choice)")
     add("--video", type=path, help="take the frames from it (a texture)")
     add("-j", "--workers", type=non_negative, default=0, help="loader processes (%(default)s)")
 
@@ -85,8 +85,9 @@ def main(args: argparse.Namespace) -> list[dict]:
     for arch in archs:
         if get_arch(arch).modality != "rgb":
             raise UsageError(f"{arch} takes flow, and the videos have none; choose an RGB --arch")
+    flags = ["--workers", args.workers, "--device", device]
+    flags += ["--batch-size", args.batch_size] if args.batch_size else []
     batch_size = args.batch_size or views_at_once(device)
-    flags = ["--workers", args.workers, "--batch-size", batch_size, "--device", device]
     settings = {"batch_size": batch_size, "device": str(device), "train": False}
     print(describe_machine(device, args.threads or torch.get_num_threads()))
     rows = []
