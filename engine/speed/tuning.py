@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -17,18 +18,19 @@ from models import VideoNet
 from models.rewriting import fold_batch_norms, merge_groups, stems_to_depth
 
 TOLERANCE = {"off": 1e-4, "bf16": 1e-2, "fp16": 1e-2}  # relative L2 norm of the difference
-FASTER = 0.97  # of the time; less is noise
+FASTER = 1.03  # times; less is noise
+TURNS = 3  # that two variants take in turn
 GAIN = 0.25  # of the work ahead that tuning saves, a careful guess
 COMPILE_SECONDS = 60.0  # that a compilation takes, about
 
 
 @dataclass
-class Measured:
-    """A network and what was measured of it: seconds a batch, and what it gave."""
+class Tried:
+    """A network, what it gave, and how many times as fast as the plain one it is."""
 
     model: VideoNet
-    seconds: float
     output: Tensor
+    gain: float = 1.0
 
 
 class InferenceEncoder:
@@ -86,10 +88,11 @@ def tune(model: VideoNet, inputs: Tensor, speed: Speed, views: int | None) -> Vi
 
     with torch.inference_mode(False), torch.no_grad():  # frozen weights need no version counters
         inputs = inputs.clone()
-        plain = measure(model, run)
+        plain = Tried(model, run(model).clone())
+        seconds = time_pass(model, run)
         steps = inference_steps(inputs)
-        ahead = float("inf") if views is None else plain.seconds * views / len(inputs)
-        cost = 2 * len(steps) * plain.seconds + COMPILE_SECONDS
+        ahead = float("inf") if views is None else seconds * views / len(inputs)
+        cost = (2 * TURNS + 1) * len(steps) * seconds + COMPILE_SECONDS
         if GAIN * ahead < cost:
             print(
                 f"--speed {speed.preset}: no variants are tried, about {ahead:.0f} s of work would "
@@ -101,46 +104,47 @@ def tune(model: VideoNet, inputs: Tensor, speed: Speed, views: int | None) -> Vi
         for name, change in steps.items():
             best, verdict = try_step(best, plain, name, change, run, TOLERANCE[speed.amp])
             tried += [verdict] if verdict else []
-    print_verdicts(speed, plain, best, tried)
+    print_verdicts(speed, best, tried)
     return best.model
 
 
 def try_step(
-    best: Measured,
-    plain: Measured,
+    best: Tried,
+    plain: Tried,
     name: str,
     change: Callable[[VideoNet], None],
     run: Callable[[VideoNet], Tensor],
     tolerance: float,
-) -> tuple[Measured, str]:
+) -> tuple[Tried, str]:
     """The better of a variant and the same changed, and what was found, or "" for no change."""
     try:
         candidate = copy.deepcopy(best.model)
         if change(candidate) == 0:  # nothing in this network to change
             return best, ""
-        found = measure(candidate, run)
+        output = run(candidate).clone()  # compiles, and takes memory
+        gain = compare(best.model, candidate, run)
     except Exception as error:  # a compiler's may be of any kind; the plainer variant works
         return best, f"{name}: failed ({str(error).strip().splitlines()[0][:80]})"
-    difference = float((found.output - plain.output).norm() / plain.output.norm())
-    speedup = f"{name} x{best.seconds / found.seconds:.2f}"
+    difference = float((output - plain.output).norm() / plain.output.norm())
     if not difference <= tolerance:
-        return best, f"{speedup}, not kept: differs by {difference:.0e}"
-    if found.seconds > FASTER * best.seconds:
-        return best, f"{speedup}, not kept"
-    return found, f"{speedup}, kept (differs by {difference:.0e})"
+        return best, f"{name} x{gain:.2f}, not kept: differs by {difference:.0e}"
+    if gain < FASTER:
+        return best, f"{name} x{gain:.2f}, not kept"
+    kept = Tried(candidate, output, best.gain * gain)
+    return kept, f"{name} x{gain:.2f}, kept (differs by {difference:.0e})"
 
 
-def measure(model: VideoNet, run: Callable[[VideoNet], Tensor]) -> Measured:
-    """Times the second and the third pass; the first one compiles and takes memory."""
-    output = run(model)
-    seconds = []
-    for _ in range(2):
-        _wait(output)
-        start = time.perf_counter()
-        output = run(model)
-        _wait(output)
-        seconds.append(time.perf_counter() - start)
-    return Measured(model, min(seconds), output.clone())
+def compare(one: VideoNet, other: VideoNet, run: Callable[[VideoNet], Tensor]) -> float:
+    """How many times as fast the other is: the median over turns that both take one by one, so
+    that whatever slows the machine for a while slows both."""
+    return median(time_pass(one, run) / time_pass(other, run) for _ in range(TURNS))
+
+
+def time_pass(model: VideoNet, run: Callable[[VideoNet], Tensor]) -> float:
+    """Seconds that a pass takes."""
+    start = time.perf_counter()
+    _wait(run(model))
+    return time.perf_counter() - start
 
 
 def _wait(tensor: Tensor) -> None:
@@ -148,10 +152,9 @@ def _wait(tensor: Tensor) -> None:
         torch.cuda.synchronize(tensor.device)
 
 
-def print_verdicts(speed: Speed, plain: Measured, best: Measured, tried: list[str]) -> None:
+def print_verdicts(speed: Speed, best: Tried, tried: list[str]) -> None:
     """Prints what was tried and kept."""
-    ratio = plain.seconds / best.seconds
-    print(f"--speed {speed.preset}: {'; '.join(tried)}: {ratio:.2f} times as fast", flush=True)
+    print(f"--speed {speed.preset}: {'; '.join(tried)}: {best.gain:.2f} times as fast", flush=True)
 
 
 def compile_training(model: VideoNet, speed: Speed, clips: int, freeze_bn: bool = False) -> None:
@@ -183,11 +186,12 @@ def compile_training(model: VideoNet, speed: Speed, clips: int, freeze_bn: bool 
             logits.square().sum().backward()
             return torch.cat([logits.detach().flatten(), *_gradient_norms(candidate)])
 
-        plain = measure(copy.deepcopy(model), run)
+        copied = copy.deepcopy(model)
+        plain = Tried(copied, run(copied))
         best, verdict = try_step(plain, plain, "compiled", change, run, TOLERANCE[speed.amp])
     if best is not plain:
         change(model)
-    print_verdicts(speed, plain, best, [verdict])
+    print_verdicts(speed, best, [verdict])
 
 
 def _gradient_norms(model: VideoNet) -> Iterator[Tensor]:
