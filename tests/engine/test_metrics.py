@@ -84,6 +84,16 @@ def test_flops_of_a_product():
     assert layer.training and layer.weight.grad is None
 
 
+@pytest.mark.parametrize("groups", [1, 4])
+def test_flops_of_a_convolution(groups):
+    layer = torch.nn.Conv3d(8, 16, 3, padding=1, groups=groups)
+    forward = 2 * (8 // groups) * 27 * 16 * (4 * 5 * 6)
+    inputs = torch.randn(1, 8, 4, 5, 6, requires_grad=True)
+    assert count_flops(layer, inputs) == forward
+    assert count_flops(layer, inputs, backward=True) == 3 * forward
+    assert count_flops(layer, inputs.detach(), backward=True) == 2 * forward
+
+
 def test_flops_are_counted_after_exact_has_set_cudnn():
     kinds = torch.backends.cudnn.conv, torch.backends.cudnn.rnn
     before = [kind.fp32_precision for kind in kinds]
