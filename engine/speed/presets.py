@@ -36,8 +36,13 @@ class Speed:
     compile: bool
 
 
-def choose_speed(config: SpeedConfig, device: torch.device) -> Speed:
+def choose_speed(
+    config: SpeedConfig, device: torch.device, factorised_training: bool = False
+) -> Speed:
     """What the flags mean on a device; prints a line where a preset is not to be had there.
+
+    `factorised_training`: it is for training a backbone of convolutions of 1x3x3 and 3x1x1, whose
+    backward pass takes twice as long in channels-last with AVX2 (oneDNN 3.13).
 
     Raises UsageError for half precision that the device has no fast kernels for, and for a torch
     that is too old.
@@ -65,7 +70,9 @@ def choose_speed(config: SpeedConfig, device: torch.device) -> Speed:
     # memory layout; that of float32 on GPUs stays cuDNN's usual one
     channels_last = config.channels_last
     if channels_last is None:
-        channels_last = device.type == "cpu" or device.type == "cuda" and amp != "off"
+        slow = factorised_training and torch.backends.cpu.get_cpu_capability() == "AVX2"
+        on_cpu = device.type == "cpu" and not slow
+        channels_last = on_cpu or device.type == "cuda" and amp != "off"
     compiles = preset == "max" if config.compile is None else config.compile
     # the process
     if device.type == "cpu":

@@ -31,6 +31,7 @@ from engine.training.log import (
 from engine.training.signals import Signals
 from engine.training.state import MakeOptimizer
 from models import ArchSpec, VideoNet, get_arch
+from models.backbones import BACKBONES
 
 
 def run_training(config: TrainingConfig, make_optimizer: MakeOptimizer) -> int:
@@ -53,7 +54,8 @@ def train_all_epochs(config: TrainingConfig, make_optimizer: MakeOptimizer, fold
     config = replace(config, resume=checkpoint and (config.resume or "last"))
     # device, data
     device = distributed.choose_device(config.data.device)
-    speed = choose_speed(config.computing, device)
+    factorised = BACKBONES[spec.backbone].factorised and not config.evaluate
+    speed = choose_speed(config.computing, device, factorised)
     config = complete(config, spec, device, speed, checkpoint)
     recipe = config.recipe
     data = build_data(config, spec, device, speed)

@@ -113,6 +113,7 @@ class Backbone:
         inputs: modality, "rgb" or "flow" -> what the network expects.
         only_frames: the one clip length that it takes, where there is just one.
         files: the kind of file that its weights are published in, where they are.
+        factorised: whether its convolutions are of 1x3x3 and 3x1x1, not of 3x3x3.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Backbone:
     inputs: Mapping[str, InputSpec]
     only_frames: int | None = None
     files: FileKind | None = None
+    factorised: bool = False
 
     @property
     def two_pathways(self) -> bool:

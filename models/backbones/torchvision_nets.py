@@ -109,17 +109,20 @@ _RESNET = numbered("stem layer1 layer2 layer3 layer4")
 ROWS = (
     Backbone("r2plus1d", "r2plus1d_{}f_34", partial(resnet_features, _r2plus1d_34),
              (Pathway(512, 8),), _inputs(112, (170, 128), *_KINETICS), files=FileKind(
-                 "R(2+1)D-34", ("stem.3.weight", "layer1.2.conv1.0.3.weight"), _RESNET, "fc")),
+                 "R(2+1)D-34", ("stem.3.weight", "layer1.2.conv1.0.3.weight"), _RESNET, "fc"),
+             factorised=True),
     Backbone("r2plus1d_18", "r2plus1d_{}f_18", partial(resnet_features, r2plus1d_18),
              (Pathway(512, 8),), _inputs(112, (171, 128), *_KINETICS), files=FileKind(
-                 "R(2+1)D-18", ("stem.3.weight", "layer1.1.conv1.0.3.weight"), _RESNET, "fc")),
+                 "R(2+1)D-18", ("stem.3.weight", "layer1.1.conv1.0.3.weight"), _RESNET, "fc"),
+             factorised=True),
     Backbone("r3d_18", "r3d_{}f_18", partial(resnet_features, r3d_18),
              (Pathway(512, 8),), _inputs(112, (171, 128), *_KINETICS), files=FileKind(
                  "R3D-18", ("stem.0.weight", "layer1.1.conv1.0.weight"), _RESNET, "fc")),
     Backbone("s3d", "s3d{}f", s3d_features, (Pathway(1024, 8),),
              _inputs(224, (256, 256), *_KINETICS), files=FileKind(
                  "S3D", ("features.0.0.0.weight", "classifier.1.weight"),
-                 {"features": "features"}, "classifier.1", pointwise=True)),
+                 {"features": "features"}, "classifier.1", pointwise=True),
+             factorised=True),
     Backbone("swin3d_t", "swin3d_{}f_t", Swin3D, (Pathway(768, 2),),
              _inputs(224, (340, 256), *_IMAGENET), files=FileKind(
                  "Swin3D-T", ("patch_embed.proj.weight", "norm.weight"),

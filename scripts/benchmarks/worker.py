@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from memory import NOW, PEAK, forget_peak, resident  # beside this file
 
@@ -33,6 +34,11 @@ from models import create_model
 from opt import sgd
 
 TURN_SECONDS = 0.5  # at least one pass, as many as fit into this
+
+
+def backbone_of(spec: Any) -> Any:
+    """An architecture's row of backbones; early commits keep them in another way."""
+    return importlib.import_module("models.backbones").BACKBONES[spec.backbone]
 
 
 class Passes:
@@ -56,12 +62,12 @@ class Passes:
         model = create_model(arch, classes).to(self.device).train(train)
         spec = model.spec
         if crop != spec.input.crop:  # the layers take clips of any side, the network refuses them
-            backbones = importlib.import_module("models.backbones").BACKBONES
-            backbones[spec.backbone].inputs[spec.modality] = replace(spec.input, crop=crop)
+            backbone_of(spec).inputs[spec.modality] = replace(spec.input, crop=crop)
         if speed != "none":
             self.presets = importlib.import_module("engine.speed")  # early commits have none
             config = importlib.import_module("engine.config").SpeedConfig(speed)
-            self.speed = self.presets.choose_speed(config, self.device)
+            factorised = train and backbone_of(spec).factorised
+            self.speed = self.presets.choose_speed(config, self.device, factorised)
             model = self.presets.fit(model, self.speed)
         # clips, laid out as the transforms give them
         channels, *size = spec.clip_shape

@@ -8,6 +8,7 @@ from torchvision.models import get_model_weights
 
 from engine.weights.load import load_pretrained
 from models import create_model, get_arch
+from models.backbones import BACKBONES
 
 # Architecture, torchvision's builder, and a small picture that the builder takes.
 NETWORKS = [
@@ -87,3 +88,13 @@ def test_the_input_is_what_torchvisions_weights_expect(arch, builder, size):
         assert list(reversed(ours.resize)) == expected.resize_size
     else:
         assert [min(ours.resize)] == expected.resize_size
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_factorised_backbones_have_no_cubic_kernel(name):
+    with torch.device("meta"):
+        features = BACKBONES[name].features(3)
+    kernels = [m.kernel_size for m in features.modules() if isinstance(m, nn.Conv3d)]
+    spatial = [kernel for kernel in kernels if max(kernel) > 1]
+    factorised = bool(spatial) and all(1 in kernel for kernel in spatial)
+    assert BACKBONES[name].factorised == factorised

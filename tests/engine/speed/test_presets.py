@@ -40,6 +40,14 @@ def test_presets_on_a_cpu(config, with_units, without, monkeypatch, capsys):
     assert ("float32 is faster here" in said) == (config.amp == "bf16")
 
 
+def test_factorised_networks_train_in_the_usual_layout_with_avx2(monkeypatch):
+    for units, expected in (("AVX2", False), ("AVX512", True)):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda units=units: units)
+        assert choose_speed(SpeedConfig(), CPU, True).channels_last == expected
+        assert choose_speed(SpeedConfig(), CPU).channels_last
+        assert choose_speed(SpeedConfig(channels_last=True), CPU, True).channels_last
+
+
 def test_half_floats_on_a_cpu_are_refused():
     with pytest.raises(UsageError, match="--amp fp16 needs a GPU.*--amp bf16"):
         choose_speed(SpeedConfig(amp="fp16"), CPU)
