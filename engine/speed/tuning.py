@@ -18,6 +18,9 @@ from models import VideoNet
 from models.rewriting import fold_batch_norms, merge_groups, stems_to_depth
 
 TOLERANCE = {"off": 1e-4, "bf16": 1e-2, "fp16": 1e-2}  # relative L2 norm of the difference
+# The same of logits and norms of gradients in training: batch statistics multiply rounding, and
+# another memory layout alone changes them by 2e-3.
+TRAINING_TOLERANCE = {"off": 1e-2, "bf16": 1e-1, "fp16": 1e-1}
 FASTER = 1.03  # times; less is noise
 TURNS = 3  # that two variants take in turn
 GAIN = 0.25  # of the work ahead that tuning saves, a careful guess
@@ -188,7 +191,8 @@ def compile_training(model: VideoNet, speed: Speed, clips: int, freeze_bn: bool 
 
         copied = copy.deepcopy(model)
         plain = Tried(copied, run(copied))
-        best, verdict = try_step(plain, plain, "compiled", change, run, TOLERANCE[speed.amp])
+        tolerance = TRAINING_TOLERANCE[speed.amp]
+        best, verdict = try_step(plain, plain, "compiled", change, run, tolerance)
     if best is not plain:
         change(model)
     print_verdicts(speed, best, [verdict])

@@ -144,6 +144,11 @@ def test_a_training_is_compiled_in_place_if_that_is_right_and_faster(
     compile_training(model, MAX, 2)
     assert "compiled x2.00, kept" in capsys.readouterr().out
     assert len(changed) == 2 and changed[1] is model and changed[0] is not model
+    # a wrong one is not, however fast
+    monkeypatch.setattr(tuning, "compile_encoder", lambda model, options: double_the_stem(model))
+    clock(9.0)
+    compile_training(model, MAX, 2)
+    assert "not kept: differs by" in capsys.readouterr().out
     # neither random numbers nor batch statistics know of the trial
     assert torch.equal(state, torch.get_rng_state())
     after = model.state_dict()
