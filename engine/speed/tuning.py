@@ -125,7 +125,7 @@ def try_step(
         if change(candidate) == 0:  # nothing in this network to change
             return best, ""
         output = run(candidate).clone()  # compiles, and takes memory
-        gain = compare(best.model, candidate, run)
+        gain = gain_of(best.model, candidate, run)
     except Exception as error:  # a compiler's may be of any kind; the plainer variant works
         return best, f"{name}: failed ({str(error).strip().splitlines()[0][:80]})"
     difference = float((output - plain.output).norm() / plain.output.norm())
@@ -137,7 +137,7 @@ def try_step(
     return kept, f"{name} x{gain:.2f}, kept (differs by {difference:.0e})"
 
 
-def compare(one: VideoNet, other: VideoNet, run: Callable[[VideoNet], Tensor]) -> float:
+def gain_of(one: VideoNet, other: VideoNet, run: Callable[[VideoNet], Tensor]) -> float:
     """How many times as fast the other is: the median over turns that both take one by one, so
     that whatever slows the machine for a while slows both."""
     return median(time_pass(one, run) / time_pass(other, run) for _ in range(TURNS))

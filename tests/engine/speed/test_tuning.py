@@ -32,7 +32,7 @@ def clock(monkeypatch):
     def set_times(*gains):
         found = iter(gains)
         monkeypatch.setattr(tuning, "time_pass", lambda model, run: 1.0)
-        monkeypatch.setattr(tuning, "compare", lambda one, other, run: next(found))
+        monkeypatch.setattr(tuning, "gain_of", lambda one, other, run: next(found))
 
     return set_times
 
@@ -102,7 +102,7 @@ def test_gains_are_medians_of_turns(model, monkeypatch):
     """A turn in which the machine was slow for one of the two does not decide."""
     seconds = iter([2.0, 1.0, 2.0, 8.0, 4.0, 2.0])
     monkeypatch.setattr(tuning, "time_pass", lambda model, run: next(seconds))
-    assert tuning.compare(model, model, None) == 2.0
+    assert tuning.gain_of(model, model, None) == 2.0
 
 
 def test_gains_multiply(model, inputs, clock, monkeypatch, capsys):
