@@ -18,6 +18,7 @@ FRAME_SIZE, SMALL_SIZE = (340, 256), (170, 128)  # width, height
 MARGIN = 32  # pixels of texture around the frame, which motion moves in
 TEXTURE_SIZE = (340 + 2 * MARGIN, 256 + 2 * MARGIN)
 JPEG_QUALITY = 95
+LONGEST_DRIFT = 512  # pixels
 NOISE = 2.18  # grey levels, with which a frame's JPEG file has 28 KB
 
 
@@ -47,16 +48,18 @@ def make_frames(folder: Path, frames: int, source: Path | None) -> list[np.ndarr
 
 
 def drift(frames: int) -> list[np.ndarray]:
-    """A textured, noisy plane that drifts up and left by a pixel a frame, BGR."""
+    """A textured, noisy plane that drifts up and left by a pixel a frame, and back, BGR."""
     width, height = FRAME_SIZE
     rng = np.random.default_rng(0)
-    plane = np.full((height + frames, width + frames, 3), 128, np.float32)
+    way = min(frames, LONGEST_DRIFT)
+    plane = np.full((height + way, width + way, 3), 128, np.float32)
     for pixels, weight in ((80, 60.0), (20, 25.0), (5, 10.0)):
         cells = (plane.shape[0] // pixels, plane.shape[1] // pixels, 3)
         coarse = rng.normal(0, weight, cells).astype(np.float32)
         plane += cv2.resize(coarse, plane.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     plane = np.clip(plane + rng.normal(0, NOISE, plane.shape), 0, 255).astype(np.uint8)
-    return [plane[start : start + height, start : start + width] for start in range(frames)]
+    starts = [min(n % (2 * way), 2 * way - 1 - n % (2 * way)) for n in range(frames)]
+    return [plane[start : start + height, start : start + width] for start in starts]
 
 
 def photograph() -> np.ndarray:
