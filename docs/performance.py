@@ -1,6 +1,6 @@
-"""Draws docs/performance.png: time and memory by batch, frames, crop; loaders; tests by length.
+"""Draws docs/performance.png: time and memory by batch, frames and crop, and of tests by length.
 
-python docs/performance.py DIR     # with batches, train_batches, frames, crops, length, loader.json
+python docs/performance.py DIR     # with batches, train_batches, frames, crops and length.json
 
 docs/PERFORMANCE.md names the command of `scripts/benchmark.py` that writes each of them (--json).
 """
@@ -23,7 +23,8 @@ def main(folder: Path) -> None:
         return [row for row in found["rows"] if "error" not in row]
 
     figure = Figure((12, 6.4), layout="constrained")
-    axes = figure.subplots(2, 3).flat
+    *axes, unused = figure.subplots(2, 3).flat
+    unused.axis("off")
     # passes
     draw(axes[0], rows("batches"), "batch", "forward, by batch")
     draw(axes[1], rows("train_batches"), "batch", "training step, by batch")
@@ -33,17 +34,6 @@ def main(folder: Path) -> None:
     # whole tests
     tests = rows("length")
     draw(axes[4], tests, "frames", "a whole test, by the video's frames", "s/video", "seconds")
-    axes[4].set(xscale="log", yscale="log")
-    # loaders
-    loaders = [row for row in rows("loader") if row["view"] == "random" and row["workers"]]
-    for crop, style in ((112, "-"), (224, "--")):
-        for colour, source in zip("rgb", ("folders", "packed", "videos"), strict=True):
-            own = [row for row in loaders if (row["source"], row["crop"]) == (source, crop)]
-            label = f"{source}, {crop}"
-            values = [row["workers"] for row in own], [row["clips/s"] for row in own]
-            axes[5].plot(*values, f"{colour}.{style}", label=label)
-    axes[5].set(title="loaders, by processes", ylabel="clips/s", ylim=(0, None), xticks=(1, 2))
-    axes[5].legend(fontsize=7)
     for ax in axes:
         ax.grid(alpha=0.3)
     figure.savefig(Path(__file__).with_suffix(".png"), dpi=80)
@@ -66,10 +56,11 @@ def draw(
         axes.plot(values, [row[y] for row in others], "o-", color=BLUE, label=others[0]["arch"])
         memory.plot(values, [row["peak MB"] for row in others], "o-", color=RED, alpha=0.7)
     axes.set_title(title, fontsize=10)
-    axes.set(ylim=(0, None), xticks=sorted({row[x] for row in rows}))
+    highest = max(row[y] for row in rows), max(row["peak MB"] for row in rows)
+    axes.set(ylim=(0, 1.25 * highest[0]), xticks=sorted({row[x] for row in rows}))
     axes.set_ylabel(label, color=BLUE)
     memory.set_ylabel("peak MB of the process", color=RED)
-    memory.set_ylim(0, None)
+    memory.set_ylim(0, 1.15 * highest[1])
     axes.legend(fontsize=7)
 
 
