@@ -136,7 +136,7 @@ def keep_newest(folder: Path, epoch: int, number: int) -> None:
 
 
 def epochs_done(path: Path) -> int:
-    """The epochs that a checkpoint has behind it; raises CheckpointError if it cannot tell."""
+    """The epochs that a checkpoint has done; raises CheckpointError if it cannot tell."""
     content = read_file(path)
     faults = metadata_faults({"epoch": content.get("epoch", 0)})
     if faults:
@@ -185,7 +185,7 @@ def set_run_aside(folder: Path) -> None:
 
 
 def set_later_aside(folder: Path, resumed: Path, epoch: int) -> None:
-    """Before a run goes on from an earlier checkpoint of its own, later ones get other names.
+    """Before a run continues from an earlier checkpoint of its own, later ones get other names.
 
     So does one that is damaged.
 

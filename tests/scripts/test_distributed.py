@@ -281,7 +281,7 @@ def test_torchrun_one_failing_process_ends_all(tiny, tmp_path):
 
 
 def test_torchrun_restarts_from_last_by_itself(tiny, tmp_path):
-    """One process dies once, behind the first epoch; torchrun starts both again."""
+    """One process dies once, after the first epoch; torchrun starts both again."""
     flags = training_flags(tiny, tmp_path / "runs", 2, 1, "-c", "last")
     script = tmp_path / "dies_once.py"
     script.write_text(DIES_ONCE.format(root=str(ROOT), mark=str(tmp_path / "mark")))

@@ -1,4 +1,4 @@
-"""max keeps a variant only if it is right and faster; else the plainer one goes on."""
+"""max keeps a variant only if it is right and faster; else the plainer one stays."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""The log's lines: read by type, and bad ones kept apart while the run goes on."""
+"""The log's lines: read by type, and bad ones kept apart while the run continues."""
 
 import json
 
