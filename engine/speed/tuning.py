@@ -92,16 +92,9 @@ def tune(model: VideoNet, inputs: Tensor, speed: Speed, views: int | None) -> Vi
     with torch.inference_mode(False), torch.no_grad():  # frozen weights need no version counters
         inputs = inputs.clone()
         plain = Tried(model, run(model).clone())
-        seconds = time_pass(model, run)
         steps = inference_steps(inputs)
-        ahead = float("inf") if views is None else seconds * views / len(inputs)
-        cost = (2 * TURNS + 1) * len(steps) * seconds + COMPILE_SECONDS
-        if GAIN * ahead < cost:
-            print(
-                f"--speed {speed.preset}: no variants are tried, about {ahead:.0f} s of work would "
-                f"not pay for {cost:.0f} s",
-                flush=True,
-            )
+        passes = None if views is None else views / len(inputs)
+        if not pays(speed, time_pass(model, run), passes, len(steps)):
             return model
         best, tried = plain, []
         for name, change in steps.items():
@@ -109,6 +102,21 @@ def tune(model: VideoNet, inputs: Tensor, speed: Speed, views: int | None) -> Vi
             tried += [verdict] if verdict else []
     print_verdicts(speed, best, tried)
     return best.model
+
+
+def pays(speed: Speed, seconds: float, passes: float | None, steps: int) -> bool:
+    """Whether the work ahead, `passes` of `seconds` each (None: any number), pays for trying so
+    many steps; if it does not, a line says so."""
+    ahead = float("inf") if passes is None else seconds * passes
+    cost = (2 * TURNS + 1) * steps * seconds + COMPILE_SECONDS
+    if GAIN * ahead >= cost:
+        return True
+    print(
+        f"--speed {speed.preset}: no variants are tried, about {ahead:.0f} s of work would "
+        f"not pay for {cost:.0f} s",
+        flush=True,
+    )
+    return False
 
 
 def try_step(
@@ -160,7 +168,13 @@ def print_verdicts(speed: Speed, best: Tried, tried: list[str]) -> None:
     print(f"--speed {speed.preset}: {'; '.join(tried)}: {best.gain:.2f} times as fast", flush=True)
 
 
-def compile_training(model: VideoNet, speed: Speed, clips: int, freeze_bn: bool = False) -> None:
+def compile_training(
+    model: VideoNet,
+    speed: Speed,
+    clips: int,
+    freeze_bn: bool = False,
+    batches: int | None = None,
+) -> None:
     """Compiles a network's training in place where that is faster and gives the same gradient.
 
     That is tried on a copy, with `clips` random ones; random numbers and batch statistics stay as
@@ -168,6 +182,8 @@ def compile_training(model: VideoNet, speed: Speed, clips: int, freeze_bn: bool 
 
     Args:
         freeze_bn: batch norms are in evaluation mode; they are folded while training.
+        batches: that are ahead; where they are too few to pay for the trial, there is none. None:
+            any number.
     """
     if not speed.compile:
         return
@@ -191,6 +207,8 @@ def compile_training(model: VideoNet, speed: Speed, clips: int, freeze_bn: bool 
 
         copied = copy.deepcopy(model)
         plain = Tried(copied, run(copied))
+        if not pays(speed, time_pass(copied, run), batches, 1):
+            return
         tolerance = TRAINING_TOLERANCE[speed.amp]
         best, verdict = try_step(plain, plain, "compiled", change, run, tolerance)
     if best is not plain:

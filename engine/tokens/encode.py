@@ -150,6 +150,7 @@ class TokenWriter:
             for subset, videos in todo.items()
             for video in videos
         }
+        self.encoder.views = sum(clips.values())
         silent = None if distributed.is_main() else True  # None: where there is no terminal
         name = self.folder.name
         with tqdm(

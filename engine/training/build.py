@@ -202,9 +202,16 @@ def prepare_model(model: VideoNet, recipe: Recipe, device: torch.device) -> Vide
 
 
 def build_state(
-    config: TrainingConfig, model: VideoNet, make_optimizer: MakeOptimizer, speed: Speed
+    config: TrainingConfig,
+    model: VideoNet,
+    make_optimizer: MakeOptimizer,
+    speed: Speed,
+    epoch_batches: int,
 ) -> TrainingState:
-    """The network with its optimizer, schedule and all that changes with it."""
+    """The network with its optimizer, schedule and all that changes with it.
+
+    `epoch_batches`: how many an epoch has.
+    """
     recipe = config.recipe
     frozen = freeze(model, recipe.freeze_backbone, recipe.freeze_bn)
     parameters = parameter_groups(model, recipe.lr, recipe.layer_decay)
@@ -213,5 +220,9 @@ def build_state(
     state.epoch, state.steps_left = config.start_epoch or 0, config.max_steps
     if config.cache is None:
         state.train_mode()
-        compile_training(model, speed, recipe.batch_size * recipe.num_seg, recipe.freeze_bn)
+        batches = (recipe.epochs - state.epoch) * epoch_batches
+        if config.max_steps is not None:
+            batches = min(batches, config.max_steps * recipe.iter_size)
+        clips = recipe.batch_size * recipe.num_seg
+        compile_training(model, speed, clips, recipe.freeze_bn, batches)
     return state

@@ -64,7 +64,7 @@ def train_all_epochs(config: TrainingConfig, make_optimizer: MakeOptimizer, fold
     model = build_model(config, data, device, speed)
     if config.evaluate:
         return evaluate(config, data, model, checkpoint)
-    state = build_state(config, model, make_optimizer, speed)
+    state = build_state(config, model, make_optimizer, speed, len(data.train))
     progress = partial(Progress, print_freq=config.print_freq)
     advice = LoadingAdvice(data.remedies, config.data.workers)
     with Signals() as signals, CheckpointManager(folder, config, data, state, signals) as manager:

@@ -110,7 +110,7 @@ def continuing(tiny, tmp_path_factory):
     speed = choose_speed(config.computing, device)
     data = build_data(config, get_arch(ARCH), device, speed)
     model = build_model(config, data, device, speed)
-    state = build_state(config, model, adamw, speed)
+    state = build_state(config, model, adamw, speed, epoch_batches=1)
     content = content_of(model, **data.metadata)
     content |= {"learner": state.learner_dict(), "optimizer": state.optimizer.state_dict()}
     content |= {"scheduler": state.schedule.state_dict(), "flags": {}, "seed": 0, "progress": None}

@@ -100,6 +100,11 @@ def cache_and_die(argv: list[str], die_at_sync: int) -> None:
     cache_tokens.main(argv)
 
 
+def test_few_views_are_not_warmed_up_for(tiny, tmp_path, capsys):
+    make(tiny, tmp_path / "cache", "--speed", "max", "--weights", "none")
+    assert "--speed max: no variants are tried" in capsys.readouterr().out
+
+
 def test_a_killed_caching_goes_on(tiny, cache, tmp_path, capsys):
     flags = ["--arch", PLAIN, "--cache", str(tmp_path), "--views", "3", "--workers", "0"]
     argv = [*tiny.flags, *flags, "--no-flip", "--weights", "none"]

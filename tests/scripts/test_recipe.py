@@ -60,12 +60,15 @@ def test_all_flags_together_are_saved_and_go_on_exactly(tiny, tmp_path, monkeypa
     assert not recipe["freeze_backbone"] and not recipe["sync_bn"] and recipe["amp"] == "off"
 
 
-def test_the_flags_of_speed_reach_the_training(tiny, tmp_path, capsys):
+def test_the_flags_of_speed_reach_the_training(tiny, tmp_path, capsys, monkeypatch):
     """bfloat16 is an approximation, slow or fast: the run says so, and its checkpoint."""
     run = train(tiny, tmp_path, "--amp", "bf16", "--max-steps", 1, "--epochs", 1)
     assert content_of(run)["flags"]["amp"] == "bf16"
     args = json.loads((run / "args.json").read_text())
     assert args["amp"] == "bf16" and args["speed"] is None
+    train(tiny, tmp_path, "--speed", "max", "--max-steps", 1, "--epochs", 1)
+    assert "--speed max: no variants are tried" in capsys.readouterr().out
+    monkeypatch.setattr("engine.speed.tuning.GAIN", 1e9)
     train(tiny, tmp_path, "--speed", "max", "--max-steps", 1, "--epochs", 1)
     assert "--speed max: compiled" in capsys.readouterr().out
 
@@ -75,7 +78,7 @@ def test_the_scale_of_fp16_is_saved_and_goes_on(tiny, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="--amp fp16 needs a GPU"):
         train(tiny, tmp_path, "--amp", "fp16")
     half = Speed("exact", "fp16", channels_last=True, compile=False)
-    monkeypatch.setattr("engine.training.run.choose_speed", lambda config, device: half)
+    monkeypatch.setattr("engine.training.run.choose_speed", lambda *_: half)
     flags = ["--amp", "fp16", "--max-steps", 1, "-b", 2]
     run = train(tiny, tmp_path, *flags, "--epochs", 1)
     content = content_of(run)

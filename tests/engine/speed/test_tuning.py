@@ -98,6 +98,15 @@ def test_little_work_is_not_warmed_up_for(model, inputs, clock, capsys):
     assert "about 10 s of work would not pay for 95 s" in capsys.readouterr().out
 
 
+def test_little_training_is_not_compiled_for(model, clock, monkeypatch, capsys):
+    clock()
+    monkeypatch.setattr(tuning, "compile_encoder", lambda model, options: fail(model))
+    compile_training(model.train(), MAX, 2, batches=10)
+    assert "about 10 s of work would not pay for 67 s" in capsys.readouterr().out
+    compile_training(model, MAX, 2, batches=1000)
+    assert "compiled: failed" in capsys.readouterr().out
+
+
 def test_gains_are_medians_of_turns(model, monkeypatch):
     """A turn in which the machine was slow for one of the two does not decide."""
     seconds = iter([2.0, 1.0, 2.0, 8.0, 4.0, 2.0])
