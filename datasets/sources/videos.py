@@ -109,7 +109,7 @@ class Decoder:
                     raise DataError(
                         f"{self.path} ends before frame {number}; correct the list's count"
                     )
-                yield _picture(frame)
+                yield picture_of(frame)
         except (av.FFmpegError, OSError) as error:
             reason = error.strerror or type(error).__name__
             last = max(self._place + 1, 0)
@@ -155,7 +155,7 @@ class Decoder:
         if self._container is not None:
             self._container.close()
         self._container = av.open(str(self.path))
-        self._stream = _video_stream(self._container, self.max_pixels)
+        self._stream = video_stream(self._container, self.max_pixels)
         self._frames, self._place = self._container.decode(self._stream), -1
         self._skip_before = -np.inf
 
@@ -169,8 +169,8 @@ def read_frames(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
     done = 0
     try:
         with av.open(str(path)) as container:
-            for frame in container.decode(_video_stream(container)):
-                picture = _picture(frame, "bgr24")
+            for frame in container.decode(video_stream(container)):
+                picture = picture_of(frame, "bgr24")
                 yield cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
                 done += 1
     except (av.FFmpegError, OSError) as error:
@@ -188,7 +188,7 @@ def frame_times(path: Path) -> tuple[np.ndarray, np.ndarray]:
     some are not to be shown: such a file must be decoded from its beginning.
     """
     with av.open(str(path)) as container:
-        stream = _video_stream(container, sys.maxsize)  # nothing is decoded
+        stream = video_stream(container, sys.maxsize)  # nothing is decoded
         packets = [p for p in container.demux(stream) if p.size]
     times = [p.pts for p in packets]
     nothing = np.empty(0, np.int64)
@@ -198,9 +198,10 @@ def frame_times(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(np.array(times, np.int64)), np.sort(np.array(keys, np.int64))
 
 
-def _video_stream(
+def video_stream(
     container: av.container.InputContainer, max_pixels: int = MAX_PIXELS
 ) -> av.VideoStream:
+    """The video of an opened file; raises DataError if there is none, or a larger one."""
     if not container.streams.video:
         raise DataError(f"{container.name} holds no video stream")
     stream = container.streams.video[0]
@@ -211,7 +212,7 @@ def _video_stream(
     return stream
 
 
-def _picture(frame: av.VideoFrame, order: str = "rgb24") -> np.ndarray:
+def picture_of(frame: av.VideoFrame, order: str = "rgb24") -> np.ndarray:
     """The picture as players show it; the file's rotation is in degrees counter-clockwise."""
     image = frame.to_ndarray(format=order)
     turns = frame.rotation // 90
