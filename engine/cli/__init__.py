@@ -1,14 +1,12 @@
 """Every flag, once: parsed into the dataclasses of engine/config.py. Only scripts import this."""
 
 from engine.cli.base import (
-    USER_ERRORS,
     data_parent,
     data_places,
     data_script_parser,
     fill,
     new_parser,
     places_parent,
-    run,
 )
 from engine.cli.flag_types import (
     above_zero,
@@ -28,7 +26,6 @@ from engine.cli.parsers import (
 )
 
 __all__ = [
-    "USER_ERRORS",
     "above_zero",
     "caching_parser",
     "data_parent",
@@ -42,7 +39,6 @@ __all__ = [
     "places_parent",
     "plain_name",
     "positive",
-    "run",
     "single_stream_parser",
     "testing_parser",
     "time_order",
