@@ -118,6 +118,7 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
     outcome = workers.run(partial(workers.extract, root), sorted(videos, key=str))
     if args.shard:
         return report_shard(workers, outcome, report)
+    preparation = jobs.record_facts(frames, preparation, outcome.facts)
     # lists
     usable = [video for video in videos if video.path not in outcome.failures]
     done = f"{len(usable)} videos in {frames} ({preparation})"
@@ -128,6 +129,8 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
             done += f"; split {args.split}: {listed['train']} for training, "
             done += f"{listed['val']} for testing, lists in {settings}"
         report(done)
+        for line in preparation.remarks():
+            report(f"note: {line}")
     finally:
         code = report_failures(outcome.failures, report)
     return code
