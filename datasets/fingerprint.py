@@ -26,10 +26,10 @@ OF_FRAMES = ("width", "height", "quality")  # the settings of a preparation that
 def fingerprint(split: Split) -> dict:
     """The fingerprint of a split's lists and frames: dicts, lists, strings and numbers.
 
-    Keys: `hash` of all others; `dataset`, `split`, `modality`; `classes`; `preparation`, the
-    record of it or None; `fps`, frames per second, the usual rate of the videos, where it is
-    known; `images_as`, how a pack or video files changed them; `lists` and `images`, each
-    subset -> what is below.
+    Keys: `hash` of all others but `fps`, which earlier files lack; `dataset`, `split`,
+    `modality`; `classes`; `preparation`, the record of it or None; `fps`, frames per second, the
+    usual rate of the videos, where it is known; `images_as`, how a pack or video files changed
+    them; `lists` and `images`, each subset -> what is below.
     """
     listed = {name: records for name in SUBSET_NAMES if (records := getattr(split, name))}
     content = {
@@ -38,7 +38,6 @@ def fingerprint(split: Split) -> dict:
         "modality": split.modality,
         "classes": list(split.class_names),
         "preparation": _preparation(split),
-        **({"fps": fps} if (fps := split.source.fps(split.train or split.val)) else {}),
         "images_as": split.source.altered(),
         "lists": {name: describe_list(records) for name, records in listed.items()},
         "images": {
@@ -46,7 +45,9 @@ def fingerprint(split: Split) -> dict:
         },
     }
     text = json.dumps(content, sort_keys=True)
-    return {"hash": sha256(text.encode()).hexdigest()[:12]} | content
+    fps = split.source.fps(split.train or split.val)
+    known = {"fps": fps} if fps else {}
+    return {"hash": sha256(text.encode()).hexdigest()[:12]} | content | known
 
 
 def _preparation(split: Split) -> dict | None:

@@ -120,6 +120,10 @@ def test_the_frame_rate_is_there_where_it_is_known(toy):
     unknown = print_of(toy)
     assert "fps" not in unknown
     start_preparation(toy.frames, Preparation(64, 48, 95, fps=25.0, decoded="640x480"))
+    recorded = print_of(toy)
+    Preparation(64, 48, 95).write(toy.frames)  # as earlier records were
+    assert print_of(toy) | {"fps": 25.0} == recorded  # one hash: the same frames
+    Preparation(64, 48, 95, fps=25.0, decoded="640x480").write(toy.frames)
     for modality in ("rgb", "flow"):
         there = print_of(toy, modality)
         assert there["fps"] == 25.0 and "25 frames a second" in describe(there)
