@@ -31,7 +31,7 @@ FLOORS = [
     {"tokens"},
     {"training", "testing"},
     {"analysis", "cli"},
-    {"ablation"},
+    {"ablation", "applying"},
     {"start"},
 ]
 MOST_FILES = 11  # of a folder; about 8 are wanted

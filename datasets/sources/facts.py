@@ -40,7 +40,7 @@ def measure(path: Path) -> VideoFacts:
     try:
         times, _ = frame_times(path)
         with av.open(str(path)) as container:
-            stream = check_stream(container)
+            stream = video_stream(container)
             stated, tick = stream.average_rate, stream.time_base
             frame = next(container.decode(stream), None)
     except (av.FFmpegError, OSError) as error:
@@ -92,7 +92,7 @@ def frame_times(path: Path) -> tuple[np.ndarray, np.ndarray]:
     some are not to be shown: such a file must be decoded from its beginning.
     """
     with av.open(str(path)) as container:
-        stream = check_stream(container, sys.maxsize)  # nothing is decoded
+        stream = video_stream(container, sys.maxsize)  # nothing is decoded
         packets = [p for p in container.demux(stream) if p.size]
     times = [p.pts for p in packets]
     nothing = np.empty(0, np.int64)
@@ -102,7 +102,7 @@ def frame_times(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(np.array(times, np.int64)), np.sort(np.array(keys, np.int64))
 
 
-def check_stream(
+def video_stream(
     container: av.container.InputContainer, max_pixels: int = MAX_PIXELS
 ) -> av.VideoStream:
     """The stream of pictures; raises DataError if there is none, or one of too many pixels."""

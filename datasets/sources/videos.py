@@ -15,7 +15,7 @@ import numpy as np
 
 from datasets.files import DataError
 from datasets.records import MAX_PIXELS, VideoRecord
-from datasets.sources.facts import check_stream, frame_times
+from datasets.sources.facts import frame_times, video_stream
 from datasets.sources.reader import Reader
 
 VIDEO_SUFFIXES = frozenset(
@@ -109,7 +109,7 @@ class Decoder:
                     raise DataError(
                         f"{self.path} ends before frame {number}; correct the list's count"
                     )
-                yield _picture(frame)
+                yield picture_of(frame)
         except (av.FFmpegError, OSError) as error:
             reason = error.strerror or type(error).__name__
             last = max(self._place + 1, 0)
@@ -155,7 +155,7 @@ class Decoder:
         if self._container is not None:
             self._container.close()
         self._container = av.open(str(self.path))
-        self._stream = check_stream(self._container, self.max_pixels)
+        self._stream = video_stream(self._container, self.max_pixels)
         self._frames, self._place = self._container.decode(self._stream), -1
         self._skip_before = -np.inf
 
@@ -169,8 +169,8 @@ def read_frames(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
     done = 0
     try:
         with av.open(str(path)) as container:
-            for frame in container.decode(check_stream(container)):
-                picture = _picture(frame, "bgr24")
+            for frame in container.decode(video_stream(container)):
+                picture = picture_of(frame, "bgr24")
                 yield cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
                 done += 1
     except (av.FFmpegError, OSError) as error:
@@ -180,7 +180,7 @@ def read_frames(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
         raise DataError("the video has no frames")
 
 
-def _picture(frame: av.VideoFrame, order: str = "rgb24") -> np.ndarray:
+def picture_of(frame: av.VideoFrame, order: str = "rgb24") -> np.ndarray:
     """The picture as players show it; the file's rotation is in degrees counter-clockwise."""
     image = frame.to_ndarray(format=order)
     turns = frame.rotation // 90
