@@ -32,6 +32,7 @@ FLOORS = [
     {"training", "testing"},
     {"analysis", "cli"},
     {"ablation", "applying"},
+    {"start"},
 ]
 MOST_FILES = 11  # of a folder; about 8 are wanted
 # Names that several files define as one interface, each with its own content.

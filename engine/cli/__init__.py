@@ -7,14 +7,12 @@ from engine.cli.applying import (
     prediction_parser,
 )
 from engine.cli.base import (
-    USER_ERRORS,
     data_parent,
     data_places,
     data_script_parser,
     fill,
     new_parser,
     places_parent,
-    run,
 )
 from engine.cli.flag_types import (
     above_zero,
@@ -34,7 +32,6 @@ from engine.cli.parsers import (
 )
 
 __all__ = [
-    "USER_ERRORS",
     "above_zero",
     "add_network_flags",
     "caching_parser",
@@ -52,7 +49,6 @@ __all__ = [
     "positive",
     "prediction_config",
     "prediction_parser",
-    "run",
     "single_stream_parser",
     "testing_parser",
     "time_order",

@@ -14,6 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from engine.start import run
+
 import av
 import cv2
 import numpy as np
@@ -95,4 +97,4 @@ def join(
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)
