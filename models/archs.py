@@ -29,7 +29,8 @@ class ArchSpec:
         reduction: None, "FRAB" or "FRMB".
         hidden: units of the LSTM or of the linear layer after concatenated tokens.
         dropout: probability before `fc_action`.
-        layers, heads, class_token: of a single-pathway BERT head, as in `models.bert.BERT`.
+        layers, heads, class_token, zero_start: of a single-pathway BERT head, as in
+            `models.bert.BERT`.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ArchSpec:
     layers: int = 1
     heads: int = 8
     class_token: bool = True
+    zero_start: bool = False
 
     @property
     def input(self) -> InputSpec:

@@ -87,6 +87,10 @@ class BERT(nn.Module):
         linear_std: that of the linear layers' weights; None leaves PyTorch's default.
         layers, heads: of the transformer; the paper's best has one layer of 8 heads.
         class_token: without it the class vector is the mean of the tokens' outputs.
+        zero_start: the class token is the tokens' mean plus a learned vector, and this vector, its
+            position and all output projections start at zero: when new, the class vector is the
+            tokens' mean, and the head is one that averages (as residual branches start in ReZero,
+            arXiv 2003.04887).
 
     Attributes:
         keep_probability: of each token being attended at all, while training.
@@ -101,8 +105,10 @@ class BERT(nn.Module):
         layers: int = 1,
         heads: int = 8,
         class_token: bool = True,
+        zero_start: bool = False,
     ):
         super().__init__()
+        self.zero_start = zero_start
         if width % heads:
             raise ValueError(f"{width} channels cannot be split into {heads} heads")
         token = nn.Parameter(torch.empty(1, 1, width)) if class_token else None
@@ -119,13 +125,22 @@ class BERT(nn.Module):
     def _init_weights(self, token_std: float, linear_std: float | None) -> None:
         if self.clsToken is not None:
             nn.init.normal_(self.clsToken, std=token_std)
-        nn.init.normal_(self.embedding.learnedPosition.pe, std=token_std)
-        if linear_std is None:
-            return
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=linear_std)
-                nn.init.zeros_(module.bias)
+        positions = self.embedding.learnedPosition.pe
+        nn.init.normal_(positions, std=token_std)
+        if linear_std is not None:
+            for module in self.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.normal_(module.weight, std=linear_std)
+                    nn.init.zeros_(module.bias)
+        if self.zero_start:
+            outputs = [
+                layer
+                for block in self.transformer_blocks
+                for layer in (block.attention.output_linear, block.feed_forward.w_2)
+            ]
+            parameters = [p for layer in outputs for p in layer.parameters()]
+            for parameter in (self.clsToken, positions[:, 0], *parameters):
+                nn.init.zeros_(parameter)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(N, T, D) -> the class token's output (N, D)."""
@@ -145,7 +160,10 @@ class BERT(nn.Module):
 
     def _embed(self, tokens: Tensor) -> Tensor:
         if self.clsToken is not None:
-            tokens = torch.cat([self.clsToken.expand(len(tokens), -1, -1), tokens], dim=1)
+            token = self.clsToken.expand(len(tokens), -1, -1)
+            if self.zero_start:
+                token = token + tokens.mean(dim=1, keepdim=True)
+            tokens = torch.cat([token, tokens], dim=1)
         return self.dropout(tokens + self.embedding.learnedPosition.pe)
 
     def _draw_mask(self, tokens: Tensor) -> Tensor:

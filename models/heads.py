@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.bert import BERT
+from models.bert import BERT, LayerNorm, MultiHeadAttention
 from models.late_temporal import LateTemporalNet
 
 
@@ -28,7 +28,8 @@ class Bert10Net(LateTemporalNet):
     def make_bert(self, **initialisation: float) -> BERT:
         spec = self.spec
         shape = {"layers": spec.layers, "heads": spec.heads, "class_token": spec.class_token}
-        return BERT(self.width, self.num_tokens, **shape, **initialisation)
+        start = {"zero_start": spec.zero_start} | initialisation
+        return BERT(self.width, self.num_tokens, **shape, **start)
 
     def prepare(self, tokens: Tensor) -> Tensor:
         return tokens
@@ -49,6 +50,74 @@ class Bert2Net(Bert10Net):
 
     def prepare(self, tokens: Tensor) -> Tensor:
         return F.normalize(tokens, dim=-1)
+
+
+class AttentiveNet(LateTemporalNet):
+    """Attentive pooling with one learned query (V-JEPA's probe, arXiv 2404.08471).
+
+    The query attends over the tokens; what it gathers, and a feed-forward layer, are added to the
+    tokens' mean. The query and both outputs start at zero, so that a new head averages.
+    """
+
+    def add_head(self) -> int:
+        self.query = nn.Parameter(torch.zeros(1, 1, self.width))
+        self.attend = nn.MultiheadAttention(self.width, self.spec.heads, batch_first=True)
+        self.norm_tokens, self.norm_class = nn.LayerNorm(self.width), nn.LayerNorm(self.width)
+        wide = 4 * self.width
+        self.mlp = nn.Sequential(
+            nn.Linear(self.width, wide), nn.GELU(), nn.Linear(wide, self.width)
+        )
+        for layer in (self.attend.out_proj, self.mlp[2]):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        return self.width
+
+    def temporal(self, tokens: Tensor) -> Tensor:
+        query, seen = self.query.expand(len(tokens), -1, -1), self.norm_tokens(tokens)
+        gathered = self.attend(query, seen, seen, need_weights=False)[0][:, 0]
+        vector = tokens.mean(dim=1) + gathered
+        return self.dropout(vector + self.mlp(self.norm_class(vector)))  # (N, D)
+
+
+class EfficientProbeNet(LateTemporalNet):
+    """Efficient probing (arXiv 2506.10178): several learned queries attend to the tokens directly,
+    without projections of queries, keys or outputs; each gathers its share of the channels.
+
+    A new head averages: the queries start at zero, the value projection as the identity.
+    """
+
+    def add_head(self) -> int:
+        self.queries = nn.Parameter(torch.zeros(self.spec.heads, self.width))
+        self.value = nn.Linear(self.width, self.width)
+        nn.init.eye_(self.value.weight)
+        nn.init.zeros_(self.value.bias)
+        return self.width
+
+    def temporal(self, tokens: Tensor) -> Tensor:
+        likeness = tokens @ self.queries.T / self.width**0.5  # (N, T, queries)
+        values = self.value(tokens).unflatten(-1, (len(self.queries), -1))
+        gathered = torch.einsum("ntq,ntqd->nqd", likeness.softmax(dim=1), values)
+        return self.dropout(gathered.flatten(1))  # (N, D)
+
+
+class StepNet(LateTemporalNet):
+    """Self-attentive temporal embedding probing (STEP, arXiv 2503.24298): a learned position for
+    each token, one class token, and an attention block without skip connection or feed-forward
+    layer, whose class token's output is normalised."""
+
+    def add_head(self) -> int:
+        self.positions = nn.Parameter(torch.empty(1, self.num_tokens, self.width))
+        self.class_token = nn.Parameter(torch.empty(1, 1, self.width))
+        for parameter in (self.positions, self.class_token):
+            nn.init.normal_(parameter, std=0.02)
+        self.attend = MultiHeadAttention(self.width, self.spec.heads)
+        self.norm = LayerNorm(self.width)
+        return self.width
+
+    def temporal(self, tokens: Tensor) -> Tensor:
+        start = self.class_token.expand(len(tokens), -1, -1)
+        x = torch.cat([start, tokens + self.positions], dim=1)  # (N, 1 + T, D)
+        return self.dropout(self.norm(self.attend(x)[:, 0]))  # (N, D)
 
 
 class LstmNet(LateTemporalNet):

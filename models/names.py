@@ -7,7 +7,8 @@ In this order:
 2. the other modality's twin of a row, so that two streams of one name are one network;
 3. the parts, each at most once, in any order after the backbone. The network's own name has
    them in the table's order, a BERT head before the reduction and any other after it.
-   `bert10_2layers`, `bert10_1head` and `bert10_noclass` are the paper's variants of BERT.
+   `bert10_2layers`, `bert10_1head` and `bert10_noclass` are the paper's variants of BERT,
+   `bert10_zero` is one that starts as averaging.
 Layer sizes and dropout that a name does not tell are those of the nearest row.
 """
 
@@ -23,6 +24,7 @@ BERT_VARIANTS = {
     "2layers": {"layers": 2},
     "1head": {"heads": 1},
     "noclass": {"class_token": False},
+    "zero": {"zero_start": True},
 }
 HEADS = {
     "": "average",
@@ -31,6 +33,9 @@ HEADS = {
     "lstm": "lstm",
     "concatenation": "concatenation",
     "flat": "flat",
+    "attentive": "attentive",
+    "probe": "probe",
+    "step": "step",
     "NLB_concatenation": "nlb_concatenation",
     **{f"{bert}_{variant}": bert for bert in ("bert10", "bert2") for variant in BERT_VARIANTS},
 }

@@ -21,6 +21,8 @@ from models.late_temporal import VideoNet
 
 # What a checkpoint may hold beside its backbone.
 HEAD_PARTS = ("bert", "bert_slow", "bert_fast", "lstm", "linear", "NLB", CLASSIFIER)
+HEAD_PARTS += ("query", "attend", "norm_tokens", "norm_class", "mlp", "queries", "value")
+HEAD_PARTS += ("positions", "class_token", "norm")
 HEAD_PARTS += ("mapper", "mapper_slow", "mapper_fast")
 AVERAGES = ("average", "two_pathway_average")
 
