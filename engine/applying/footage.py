@@ -8,10 +8,10 @@ import numpy as np
 
 from datasets.files import DataError
 from datasets.sources.videos import picture_of, video_stream
-from engine.applying.sources import Source
+from engine.applying.sources import VideoSource
 
 SAME_RATE = 0.02  # rates that differ by less are one: 29.97 and 30
-DEADLINE = 30.0  # seconds that a source may give nothing
+SILENCE = 30.0  # seconds that a source may give nothing
 
 
 @dataclass
@@ -26,10 +26,10 @@ class Footage:
         notes: what a user should know of it: another rate, a damaged end.
     """
 
-    source: Source
+    source: VideoSource
     fps: float | None = None
     start: float = 0.0
-    deadline: float = DEADLINE
+    deadline: float = SILENCE
     rate: float = 0.0
     seconds: float | None = None
     notes: list[str] = field(default_factory=list)

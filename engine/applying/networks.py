@@ -10,7 +10,7 @@ from torchvision.models import get_model_weights
 from datasets.preparation import Preparation
 from datasets.specs import unnamed_classes
 from engine.checkpoint import BEST, load_checkpoint, metadata_faults
-from engine.files import CheckpointError
+from engine.files import CheckpointError, strip_wrappers
 from engine.weights.formats import identify
 from engine.weights.load import load_pretrained, read_state_dict
 from engine.weights.sources import WEIGHT_SOURCES
@@ -76,7 +76,7 @@ def _trained(path: Path, content: dict) -> TrainedNetwork:
         spec = get_arch(content["arch"])
     except ArchError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    bias = content["state_dict"].get(f"{CLASSIFIER}.bias")
+    bias = strip_wrappers(content["state_dict"]).get(f"{CLASSIFIER}.bias")
     if bias is None or bias.ndim != 1 or len(bias) == 0:
         raise CheckpointError(f"{path} has no classifier '{CLASSIFIER}': it is no whole network")
     classes = content.get("class_names", unnamed_classes(len(bias)))

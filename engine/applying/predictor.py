@@ -32,7 +32,7 @@ from engine.speed.presets import Speed
 from engine.testing.score import score_clips
 from video_transforms import views
 
-FLOW_PAIRS = 16  # pairs of frames whose flow is computed at once
+FLOW_BATCH = 16  # pairs of frames whose flow is computed at once
 MOST_BYTES = 4 << 30  # of a video that is classified as one
 
 
@@ -71,7 +71,7 @@ class AppliedNetwork:
     def _flow_images(self, pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         last = [cv2.cvtColor(p, cv2.COLOR_RGB2BGR) for p in itertools.islice(pictures, 1)]
         while more := [
-            cv2.cvtColor(p, cv2.COLOR_RGB2BGR) for p in itertools.islice(pictures, FLOW_PAIRS)
+            cv2.cvtColor(p, cv2.COLOR_RGB2BGR) for p in itertools.islice(pictures, FLOW_BATCH)
         ]:
             flow = self._flow(np.stack(last + more))  # (N, 2, H, W)
             for image in encode_flow(flow, self.network.preparation.bound):

@@ -21,7 +21,7 @@ NOT_VIDEO = ("tty", "image2", "bin", "gif_pipe", "subviewer", "srt", "webvtt", "
 
 
 @dataclass(frozen=True)
-class Source:
+class VideoSource:
     """One video.
 
     Attributes:
@@ -89,12 +89,12 @@ class _Pipe:
         raise TimeoutError(None, f"nothing came for {self.deadline:.0f} seconds")
 
 
-def find_sources(named: Iterable[str]) -> tuple[list[Source], list[str]]:
+def find_sources(named: Iterable[str]) -> tuple[list[VideoSource], list[str]]:
     """The sources that a user's words mean, in order, each once; and what is wrong with the rest.
 
     A folder stands for the video files in it and below, a pattern for what it matches.
     """
-    found: dict[Source, None] = {}
+    found: dict[VideoSource, None] = {}
     faults = []
     for word in named:
         try:
@@ -104,13 +104,13 @@ def find_sources(named: Iterable[str]) -> tuple[list[Source], list[str]]:
     return list(found), faults
 
 
-def _sources(word: str) -> list[Source]:
+def _sources(word: str) -> list[VideoSource]:
     if word == STANDARD_INPUT:
-        return [Source(word, "pipe")]
+        return [VideoSource(word, "pipe")]
     if re.fullmatch(r"\d{1,2}", word) and not os.path.lexists(word):
-        return [Source(f"camera {word}", "camera")]
+        return [VideoSource(f"camera {word}", "camera")]
     if re.match(r"[a-z][a-z0-9+]+://", word):
-        return [Source(word, "url")]
+        return [VideoSource(word, "url")]
     path = Path(word).expanduser()
     try:
         mode = path.stat().st_mode
@@ -124,12 +124,12 @@ def _sources(word: str) -> list[Source]:
     return [_file(path)]
 
 
-def _file(path: Path) -> Source:
+def _file(path: Path) -> VideoSource:
     is_pipe = path.is_fifo() or path.is_char_device()
-    return Source(str(path), "pipe" if is_pipe else "file")
+    return VideoSource(str(path), "pipe" if is_pipe else "file")
 
 
-def _matches(pattern: Path, reason: str) -> list[Source]:
+def _matches(pattern: Path, reason: str) -> list[VideoSource]:
     names = sorted(glob.glob(str(pattern), recursive=True)) if glob.has_magic(str(pattern)) else []
     if not names:
         raise DataError(reason if not glob.has_magic(str(pattern)) else "matches no file")

@@ -1,5 +1,11 @@
 """Every flag, once: parsed into the dataclasses of engine/config.py. Only scripts import this."""
 
+from engine.cli.applying import (
+    add_network_flags,
+    chosen_network,
+    prediction_config,
+    prediction_parser,
+)
 from engine.cli.base import (
     data_parent,
     data_places,
@@ -27,7 +33,9 @@ from engine.cli.parsers import (
 
 __all__ = [
     "above_zero",
+    "add_network_flags",
     "caching_parser",
+    "chosen_network",
     "data_parent",
     "data_places",
     "data_script_parser",
@@ -39,6 +47,8 @@ __all__ = [
     "places_parent",
     "plain_name",
     "positive",
+    "prediction_config",
+    "prediction_parser",
     "single_stream_parser",
     "testing_parser",
     "time_order",

@@ -69,13 +69,13 @@ def training_parser(description: str, **defaults: Any) -> argparse.ArgumentParse
     add("--warmup-epochs", type=non_negative, help=help)
     add("--max-steps", type=positive, help="end after so many optimizer steps in all, for trying")
     add("--seed", type=seed_number, help="seed of new weights, order and crops (%(default)s)")
-    _add_speed_flags(parser)
+    add_speed_flags(parser)
     _add_recipe_flags(parser)
     _add_file_flags(parser)
     return parser
 
 
-def _add_speed_flags(parser: argparse.ArgumentParser) -> None:
+def add_speed_flags(parser: argparse.ArgumentParser) -> None:
     """How the network is computed; the single flags win over the preset."""
     add = parser.add_argument_group("speed (docs/PERFORMANCE.md)").add_argument
     add(
@@ -214,7 +214,7 @@ def testing_parser(description: str) -> argparse.ArgumentParser:
     )
     help = "views that pass through the network at once (10 on a GPU, 4 on a CPU)"
     add("--batch-size", type=positive, help=help)
-    _add_speed_flags(parser)
+    add_speed_flags(parser)
     add(
         "--runs",
         type=path,
@@ -253,7 +253,7 @@ def caching_parser(description: str) -> argparse.ArgumentParser:
     add("--checkpoint", type=path, metavar="FILE", help="a trained network of that architecture")
     help = "views that pass through the network at once (10 on a GPU, 4 on a CPU)"
     add("--batch-size", type=positive, help=help)
-    _add_speed_flags(parser)
+    add_speed_flags(parser)
     add = parser.add_argument_group("views").add_argument
     add("--views", type=positive, help="random views kept of each training video (%(default)s)")
     add(
