@@ -76,6 +76,7 @@ class TrainingConfig:
     start_epoch: int | None = None
     weights: str = "auto"
     cache: Path | None = None  # None: clips; else the tokens of a frozen backbone
+    at: str | None = None  # with a cache: the stage whose input it keeps; None: tokens
     output: Path | None = None
     resume: str | None = None
     evaluate: bool = False
@@ -113,6 +114,7 @@ class TestConfig:
     results: Path | None = None
     scores: Path | None = None
     cache: Path | None = None
+    at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class CacheConfig:
     part: str = "both"
     shard: Shard = Shard()
     cache: Path | None = None
+    at: str | None = None
 
 
 @dataclass(frozen=True)

@@ -189,9 +189,9 @@ class NonLocalConcatenationNet(ConcatenationNet):
         self.NLB = NonLocalBlock(self.width)
         return super().add_head()
 
-    def encode(self, clips: Tensor) -> Tensor:
+    def encode(self, inputs: Tensor) -> Tensor:
         """The maps (N, D, T', h, w): the block learns with the head."""
-        return self.reduced_features(clips)
+        return self.maps_below(inputs) if self.ends_at else self.reduced_features(inputs)
 
     def tokens(self, encoded: Tensor) -> Tensor:
         return self.spatial_pool(self.NLB(encoded))

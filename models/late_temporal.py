@@ -17,15 +17,32 @@ class VideoNet(nn.Module):
     spec: ArchSpec
     encodes = ""  # what `encode` gives, where it is not the tokens that most heads share
     from_encoded = False  # whether `forward` starts from what `encode` gives, as from a token cache
+    # A stage of the backbone that `encode` starts or ends in front of, and hands maps over there.
+    starts_at: str | None = None
+    ends_at: str | None = None
 
     def forward(self, inputs: Tensor, reorder: Reorder | None = None) -> Tensor:
         """Normalised clips (N, C, T, H, W), or with `from_encoded` what `encode` makes of them
         -> logits (N, num_classes); `reorder` as in `classify`."""
         return self.classify(inputs if self.from_encoded else self.encode(inputs), reorder)
 
-    def encode(self, clips: Tensor) -> Tensor:
-        """Clips -> what everything below the temporal head makes of them, one tensor (N, ...)."""
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Clips -> what everything below the temporal head makes of them, one tensor (N, ...).
+
+        With `ends_at` it gives the maps in front of that stage, with `starts_at` it takes them.
+        """
         raise NotImplementedError
+
+    def first_part(self, stage: str) -> int:
+        """The place in `backbone_parts` of a stage's first; raises ArchError for a stage that the
+        backbone's row does not name."""
+        stages = BACKBONES[self.spec.backbone].stages
+        if stage not in stages:
+            known = ", ".join(stages) or "none"
+            raise ArchError(
+                f"{self.spec.name} has no stage '{stage}' to cut at; there are: {known}"
+            )
+        return stages[stage]
 
     def classify(self, encoded: Tensor, reorder: Reorder | None = None) -> Tensor:
         """What `encode` gives -> logits (N, num_classes); `reorder` may permute the tokens."""
@@ -50,7 +67,8 @@ class VideoNet(nn.Module):
         return features.mean(dim=(3, 4)).transpose(1, 2)
 
     def encoder_parts(self) -> list[str]:
-        """Names of the modules that `encode` passes: the backbone and what reduces it."""
+        """Names of the modules below: the backbone and what reduces it, or what of the backbone is
+        in front of `starts_at` or `ends_at`."""
         raise NotImplementedError
 
     def backbone_parts(self) -> list[nn.Module]:
@@ -125,6 +143,8 @@ class LateTemporalNet(VideoNet):
         return [part for some in parts for part in some]
 
     def encoder_parts(self) -> list[str]:
+        if stage := self.starts_at or self.ends_at:
+            return [f"features.{place}" for place in range(self.first_part(stage))]
         return ["features"] if self.mapper is None else ["features", "mapper"]
 
     def replaced_blocks(self) -> list[str]:
@@ -140,15 +160,25 @@ class LateTemporalNet(VideoNet):
         """Tokens (N, T', D) -> class vector, dropout applied where the head has it."""
         raise NotImplementedError
 
-    def reduced_features(self, clips: Tensor) -> Tensor:
-        """Clips -> (N, D, T', h, w)."""
-        self.spec.check_clips(clips.shape)
-        features = self.features(clips)
+    def reduced_features(self, inputs: Tensor) -> Tensor:
+        """Clips, or the maps in front of `starts_at` -> (N, D, T', h, w)."""
+        if self.starts_at:
+            features = self.features[self.first_part(self.starts_at) :](inputs)
+        else:
+            self.spec.check_clips(inputs.shape)
+            features = self.features(inputs)
         return features if self.mapper is None else self.mapper(features)
 
-    def encode(self, clips: Tensor) -> Tensor:
+    def maps_below(self, clips: Tensor) -> Tensor:
+        """Clips -> the maps in front of `ends_at`, (N, ...)."""
+        self.spec.check_clips(clips.shape)
+        return self.features[: self.first_part(self.ends_at)](clips)
+
+    def encode(self, inputs: Tensor) -> Tensor:
         """Clips -> tokens (N, T', D)."""
-        return self.spatial_pool(self.reduced_features(clips))
+        if self.ends_at:
+            return self.maps_below(inputs)
+        return self.spatial_pool(self.reduced_features(inputs))
 
     def classify_tokens(self, tokens: Tensor) -> Tensor:
         return self.fc_action(self.temporal(tokens))

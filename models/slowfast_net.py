@@ -1,5 +1,7 @@
 """The two-pathway networks on SlowFast: plain, BERT over both paths (early), a BERT each (late)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +17,8 @@ SLOW, FAST = BACKBONES["slowfast"].pathways
 SLOW_TOKENS, FAST_TOKENS = (
     BACKBONES["slowfast"].only_frames // path.time_stride for path in (SLOW, FAST)
 )
+# The maps in front of s5, (channels, T, h, w).
+SLOW_MAPS, FAST_MAPS = (1280, 8, 14, 14), (128, 32, 14, 14)
 
 
 class TwoPathwayNet(VideoNet):
@@ -46,6 +50,8 @@ class TwoPathwayNet(VideoNet):
 
     def encoder_parts(self) -> list[str]:
         parts = [f"model.{name}" for name, _ in self.model.named_children() if name != "head"]
+        if stage := self.starts_at or self.ends_at:
+            return parts[: self.first_part(stage)]
         return [*parts, *self.reduced]
 
     def replaced_blocks(self) -> list[str]:
@@ -54,19 +60,35 @@ class TwoPathwayNet(VideoNet):
             blocks += [f"model.{path.last_block}" for path in self.reduced.values()]
         return blocks
 
-    def pathways(self, clips: Tensor) -> Pathways:
-        """Clips -> slow and fast features, reduced where the network reduces them."""
-        self.spec.check_clips(clips.shape)
-        features = list(self.model(clips))
+    def pathways(self, inputs: Tensor) -> Pathways:
+        """Clips, or the maps in front of s5 in one row -> slow and fast features, reduced where
+        the network reduces them."""
+        if self.starts_at:
+            maps = inputs.tensor_split([math.prod(SLOW_MAPS)], dim=1)
+            shapes = (SLOW_MAPS, FAST_MAPS)
+            features = list(
+                self.model.s5(
+                    [x.unflatten(1, shape) for x, shape in zip(maps, shapes, strict=True)]
+                )
+            )
+        else:
+            self.spec.check_clips(inputs.shape)
+            features = list(self.model(inputs))
         if self.spec.reduction == "FRAB":
             for path, name in enumerate(self.reduced):
                 features[path] = self.get_submodule(name)(features[path])
         return features[0], features[1]
 
-    def encode(self, clips: Tensor) -> Tensor:
+    def encode(self, inputs: Tensor) -> Tensor:
+        if self.ends_at:
+            self.spec.check_clips(inputs.shape)
+            return torch.cat([x.flatten(1) for x in self.model.below_s5(inputs)], dim=1)
+        return self.join(self.pathways(inputs))
+
+    def join(self, pathways: Pathways) -> Tensor:
         """(N, 8, slow + fast channels): the fast path is averaged to the slow path's 8 tokens."""
         size = (SLOW_TOKENS, 1, 1)
-        pooled = [self.spatial_pool(F.adaptive_avg_pool3d(x, size)) for x in self.pathways(clips)]
+        pooled = [self.spatial_pool(F.adaptive_avg_pool3d(x, size)) for x in pathways]
         return torch.cat(pooled, dim=2)
 
 
@@ -115,9 +137,9 @@ class LateBertNet(TwoPathwayNet):
         self.bert_slow = BERT(SLOW.reduced_width, SLOW_TOKENS)
         return SLOW.reduced_width + FAST.width
 
-    def encode(self, clips: Tensor) -> Tensor:
+    def join(self, pathways: Pathways) -> Tensor:
         """Both paths' tokens in one row, (N, 8 * 512 + 32 * 256)."""
-        return torch.cat([self.spatial_pool(x).flatten(1) for x in self.pathways(clips)], dim=1)
+        return torch.cat([self.spatial_pool(x).flatten(1) for x in pathways], dim=1)
 
     def tokens(self, encoded: Tensor) -> dict[str, Tensor]:
         """{"slow": (N, 8, 512), "fast": (N, 32, 256)}."""

@@ -178,6 +178,11 @@ def _add_cache_flag(add: Callable[..., argparse.Action]) -> None:
         metavar="DIR",
         help="take a frozen backbone's tokens from scripts/cache_tokens.py's files (docs/CACHE.md)",
     )
+    add(
+        "--at",
+        metavar="STAGE",
+        help="with --cache: its maps in front of that stage, as I3D's Mixed_5b",
+    )
 
 
 def training_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> TrainingConfig:
@@ -190,7 +195,9 @@ def training_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> 
             )
         if args.batch_size == "auto":
             raise UsageError("--batch-size auto is for clips; tokens of --cache are small")
-        args.freeze_backbone = True
+        args.freeze_backbone = args.freeze_backbone or args.at is None
+    elif args.at is not None:
+        raise UsageError("--at says where a --cache begins; give both")
     if args.batch_size == "auto":
         args.auto_batch, args.batch_size = True, parser.get_default("batch_size")
     return fill(TrainingConfig, args)
@@ -276,5 +283,10 @@ def caching_parser(description: str) -> argparse.ArgumentParser:
         type=path,
         metavar="DIR",
         help="folder to write the cache in (datasets/<dataset>_tokens/...)",
+    )
+    add(
+        "--at",
+        metavar="STAGE",
+        help="keep the maps in front of a stage, as I3D's Mixed_5b, which then learns (tokens)",
     )
     return parser

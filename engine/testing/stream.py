@@ -87,7 +87,7 @@ def build_stream(config: TestConfig, arch: str, checkpoint: Path | None) -> Stre
     # data
     cache = None
     if config.cache is not None:
-        cache = find_cache(config.cache, config.data, spec, ("val",))
+        cache = find_cache(config.cache, config.data, spec, ("val",), config.at)
         split = open_cached_split(config.data, spec, cache, ("val",))
     else:
         split = open_split(config.data, spec, ("val",))
@@ -106,6 +106,8 @@ def build_stream(config: TestConfig, arch: str, checkpoint: Path | None) -> Stre
         subset, step, crops = _cached_views(config, cache, flip, checkpoint)
         read = partial(cached_clips, subset, step, crops)
         prepare, encode, batch_size = Tensor.float, _as_it_is, CACHED_BATCH
+        if cache.metadata["at"]:  # the rest of the backbone is computed
+            encode, batch_size = InferenceEncoder(model, speed), views_at_once(device)
     else:
         warn_of_other_data(content, fingerprint(split), checkpoint, ("val",))
         reader = frame_reader(spec, split, config.data)

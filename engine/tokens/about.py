@@ -60,6 +60,7 @@ class _About(_Typed):
     views: _Views
     fingerprint: _Lists
     records: dict[Literal["train", "val"], list[tuple[str, _Count, _Label]]]
+    at: str | None = None  # the stage whose input is kept; None: tokens, or what a head starts with
     amp: Literal["off", "bf16", "fp16"] = "off"
     flow_bound: float | None = None
     data: dict[str, Any] = {}
@@ -152,7 +153,7 @@ def read_metadata(folder: Path) -> dict:
         )
     for subset in SUBSETS:
         _check_records(f"{path}: {subset}", about, subset)
-    return {"data": {}, "flow_bound": None, "amp": "off"} | metadata
+    return {"data": {}, "flow_bound": None, "amp": "off", "at": None} | metadata
 
 
 def _check_records(what: str, about: _About, subset: str) -> None:

@@ -63,25 +63,27 @@ class TokenCache:
     central: CachedSubset
 
 
-def cache_name(spec: ArchSpec) -> str:
-    """What of a network is cached: the start of its name, alike for all heads on one backbone."""
-    words = (spec.modality, BACKBONES[spec.backbone].naming.format(spec.frames), spec.reduction)
-    return "_".join(word for word in (*words, NETWORKS[spec.head].encodes) if word)
+def cache_name(spec: ArchSpec, at: str | None = None) -> str:
+    """What of a network is cached: the start of its name, alike for all heads on one backbone; of
+    the maps in front of the stage `at`, alike for all networks on it."""
+    words = [spec.modality, BACKBONES[spec.backbone].naming.format(spec.frames)]
+    words += ["at", at] if at else [spec.reduction, NETWORKS[spec.head].encodes]
+    return "_".join(word for word in words if word)
 
 
-def default_folder(spec: ArchSpec, dataset: str, split: int) -> str:
+def default_folder(spec: ArchSpec, dataset: str, split: int, at: str | None = None) -> str:
     """Where the cache of a split lies, seen from the repository."""
-    return f"datasets/{dataset}_tokens/{cache_name(spec)}_split{split}"
+    return f"datasets/{dataset}_tokens/{cache_name(spec, at)}_split{split}"
 
 
 def encoder_entries(model: VideoNet) -> dict[str, Tensor]:
-    """The weights that `model.encode` uses."""
+    """The weights below what is cached."""
     inside = tuple(f"{name}." for name in model.encoder_parts())
     return {key: value for key, value in model.state_dict().items() if key.startswith(inside)}
 
 
 def encoder_hash(model: VideoNet) -> str:
-    """SHA-256 of the weights that `model.encode` uses."""
+    """SHA-256 of the weights below what is cached."""
     return hash_tensors(encoder_entries(model))
 
 

@@ -81,10 +81,11 @@ def start_at_tokens(model: VideoNet, check: bool, cache: TokenCache) -> None:
     From then on it refuses weights that are not those that the cache was made with; with `check`
     its present ones too.
     """
+    model.starts_at = cache.metadata["at"]
     if check:
         check_encoder(model, cache)
     model.register_load_state_dict_post_hook(lambda model, _: check_encoder(model, cache))
-    freeze_encoder(model)
+    freeze_encoder(model, cache.metadata["at"])
     _check_shape(model, cache)
 
 
@@ -104,11 +105,13 @@ def _check_shape(model: VideoNet, cache: TokenCache) -> None:
         model.train(was_training)
 
 
-def freeze_encoder(model: VideoNet) -> None:
-    """Makes a network start at what `encode` gives; what is below does not learn."""
+def freeze_encoder(model: VideoNet, at: str | None = None) -> None:
+    """Makes a network start in front of the stage `at`, or at what `encode` gives; what is below
+    does not learn."""
+    model.starts_at = at
     for name in model.encoder_parts():
         model.get_submodule(name).requires_grad_(False)
-    model.from_encoded = True
+    model.from_encoded = at is None
 
 
 def cached_weights(asked: str, cache: TokenCache) -> str:
@@ -122,18 +125,22 @@ def cached_weights(asked: str, cache: TokenCache) -> str:
 
 
 def find_cache(
-    asked: Path, data: DataConfig, spec: ArchSpec, subsets: tuple[str, ...] = SUBSETS
+    asked: Path,
+    data: DataConfig,
+    spec: ArchSpec,
+    subsets: tuple[str, ...] = SUBSETS,
+    at: str | None = None,
 ) -> TokenCache:
-    """The cache that --cache means: the default one, a folder, or one in it.
+    """The cache that --cache and --at mean: the default one, a folder, or one in it.
 
     Raises DataError unless it is complete and of this dataset, split and backbone.
     """
-    default = Path(default_folder(spec, data.dataset, data.split))
+    default = Path(default_folder(spec, data.dataset, data.split, at))
     folder = ROOT / default if asked == DEFAULT_CACHE else resolve(asked, "")
     if not (folder / METADATA_FILE).exists() and (folder / default.name / METADATA_FILE).exists():
         folder = folder / default.name
     cache = open_cache(folder, subsets)
-    wanted = {"dataset": data.dataset, "split": data.split, "tokens": cache_name(spec)}
+    wanted = {"dataset": data.dataset, "split": data.split, "tokens": cache_name(spec, at)}
     for key, value in wanted.items():
         if cache.metadata.get(key) != value:
             raise DataError(

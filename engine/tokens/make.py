@@ -17,6 +17,7 @@ from engine.speed import choose_speed, fit, views_at_once
 from engine.tokens.about import CACHE_FORMAT, list_digest, start_cache
 from engine.tokens.cache import (
     cache_name,
+    count_views,
     default_folder,
     encoder_entries,
     encoder_hash,
@@ -24,9 +25,10 @@ from engine.tokens.cache import (
 )
 from engine.tokens.encode import TokenWriter
 from engine.weights.choose import NO_WEIGHTS, find_weights, how_to_get
-from engine.weights.load import load_weights
+from engine.weights.load import head_parts, load_weights
 from engine.weights.sources import sources_for
 from models import ArchSpec, VideoNet, create_model, get_arch
+from models.backbones import BACKBONES
 from video_transforms import PLAIN, count_crops
 
 
@@ -39,12 +41,14 @@ def prepare_writer(config: CacheConfig) -> TokenWriter:
     split = open_split(config.data, spec)
     torch.manual_seed(config.seed)
     model = create_model(spec.name, len(split.class_names))
+    model.ends_at = config.at
     path, flip = _load(config, model, split)
     # what is cached and how
     crops = count_crops(config.ten_crop, flip)
     metadata = {
         "format": CACHE_FORMAT,
-        "tokens": cache_name(spec),
+        "tokens": cache_name(spec, config.at),
+        "at": config.at,
         "arch": spec.name,
         "frames": spec.frames,
         "dataset": split.dataset,
@@ -68,7 +72,7 @@ def prepare_writer(config: CacheConfig) -> TokenWriter:
         },
     }
     # the folder
-    folder = resolve(config.cache, default_folder(spec, split.dataset, split.number))
+    folder = resolve(config.cache, default_folder(spec, split.dataset, split.number, config.at))
     if distributed.is_main():
         start_cache(folder, metadata)
     distributed.wait_for_all()
@@ -89,16 +93,17 @@ def _load(config: CacheConfig, model: VideoNet, split: Split) -> tuple[Path | No
             return path, content.get("mirror", PLAIN)
         return path, choose_flip(config.flip, split)
     path = find_weights(model.spec, config.weights, resolve(None, "weights"))
-    is_new = model.spec.reduction is not None
+    is_new = any(key in head_parts(model) for key in encoder_entries(model))
     if path is not None:
         report = load_weights(model, path)
         print(f"weights: {path}: {report}")
         is_new = not encoder_entries(model).keys().isdisjoint(report.missing)
     if is_new:
+        stage = next(iter(BACKBONES[model.spec.backbone].stages), "STAGE")
         raise UsageError(
             f"the {model.spec.reduction} block of {model.spec.name} is new: published weights do "
-            "not hold it, and on a cache it cannot learn. Give a trained network by "
-            "--checkpoint, or cache an architecture without FRAB or FRMB"
+            "not hold it, and below a cache it cannot learn. Keep the maps in front of a stage by "
+            f"--at {stage}, and it learns behind them; or give a trained network by --checkpoint"
         )
     if path is None:
         _check_that_none_is_meant(config, model.spec)
@@ -130,6 +135,7 @@ def fill_cache(config: CacheConfig) -> int:
         there += len(share) - len(missing)
     if there:
         print(f"{there} videos are there already")
+    print(describe_size(writer, todo))
     start = time.perf_counter()
     writer.run(todo)
     total = time.perf_counter() - start
@@ -145,3 +151,19 @@ def fill_cache(config: CacheConfig) -> int:
             "passes"
         )
     return 0
+
+
+def describe_size(writer: TokenWriter, todo: dict[str, list[int]]) -> str:
+    """What the files of some videos of each subset will take."""
+    with torch.device("meta"), torch.no_grad():
+        spec = writer.model.spec
+        model = create_model(spec.name, len(writer.split.class_names)).eval()
+        model.ends_at = writer.model.ends_at
+        numbers = model.encode(torch.empty(1, *spec.clip_shape)).numel()
+    views = sum(
+        sum(count_views(writer.metadata, subset, getattr(writer.split, subset)[video]))
+        for subset, videos in todo.items()
+        for video in videos
+    )
+    size = 2 * numbers * views
+    return f"{views} views of {2 * numbers / 1e6:.2f} MB: {size / 1e6:.0f} MB in {writer.folder}"

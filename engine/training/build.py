@@ -116,7 +116,7 @@ def _clip_data(
 
 
 def _token_data(config: TrainingConfig, spec: ArchSpec, device: torch.device) -> TrainingData:
-    cache = find_cache(config.cache, config.data, spec)
+    cache = find_cache(config.cache, config.data, spec, at=config.at)
     split = open_cached_split(config.data, spec, cache)
     print(f"tokens: {cache.folder}")
     data = {k: v for k, v in cache.metadata["data"].items() if k != "scaled_decoding"}

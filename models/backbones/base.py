@@ -1,7 +1,7 @@
 """What a row of the table of backbones holds: inputs, naming, pathways and published files."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -114,6 +114,8 @@ class Backbone:
         only_frames: the one clip length that it takes, where there is just one.
         files: the kind of file that its weights are published in, where they are.
         factorised: whether its convolutions are of 1x3x3 and 3x1x1, not of 3x3x3.
+        stages: of its last stages, name -> the first of the network's `backbone_parts` in it. A
+            cache may keep the maps in front of one, and a training learn from there on.
     """
 
     name: str
@@ -124,6 +126,7 @@ class Backbone:
     only_frames: int | None = None
     files: FileKind | None = None
     factorised: bool = False
+    stages: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def two_pathways(self) -> bool:
@@ -134,9 +137,9 @@ def collect(rows: Iterable, *unique: str) -> dict:
     """Name -> row; raises ValueError if two rows share the value of a field that is unique."""
     table = {}
     for row in rows:
-        for field in unique:
-            value = getattr(row, field)
-            if any(getattr(other, field) == value for other in table.values()):
-                raise ValueError(f"the {field} {value} is registered twice")
+        for name in unique:
+            value = getattr(row, name)
+            if any(getattr(other, name) == value for other in table.values()):
+                raise ValueError(f"the {name} {value} is registered twice")
         table[row.name] = row
     return table

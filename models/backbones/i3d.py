@@ -116,6 +116,7 @@ ROWS = (
              {"rgb": InputSpec(224, (340, 256), 1, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
               "flow": InputSpec(224, (340, 256), 1, (0.5, 0.5), (0.5, 0.5))},
              files=FileKind("I3D", ("Conv3d_1a_7x7.conv3d.weight",), numbered(_NAMES),
-                            "logits.conv3d", pointwise=True)),
+                            "logits.conv3d", pointwise=True),
+             stages={"Mixed_5b": 14, "Mixed_5c": 15}),
 )
 # fmt: on

@@ -94,6 +94,7 @@ ROWS = (
              {"rgb": InputSpec(112, (170, 128), 255, (114.7748, 107.7354, 99.4750), (1, 1, 1)),
               "flow": InputSpec(112, (170, 128), 255, (127.5, 127.5), (1, 1))},
              files=FileKind("ResNeXt3D-101", ("conv1.weight", "layer3.22.conv3.weight"),
-                            numbered("conv1 bn1 - - layer1 layer2 layer3 layer4"), "fc")),
+                            numbered("conv1 bn1 - - layer1 layer2 layer3 layer4"), "fc"),
+             stages={"layer4": 7}),
 )
 # fmt: on

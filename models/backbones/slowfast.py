@@ -126,12 +126,15 @@ class SlowFast(nn.Module):
 
     def forward(self, clips: Tensor) -> Pathways:
         """(N, C, 64, 224, 224) -> slow (N, 2048, 8, 7, 7), fast (N, 256, 32, 7, 7)."""
+        return self.s5(self.below_s5(clips))
+
+    def below_s5(self, clips: Tensor) -> Pathways:
+        """(N, C, 64, 224, 224) -> slow (N, 1280, 8, 14, 14), fast (N, 128, 32, 14, 14)."""
         fast = clips[:, :, ::_FAST_STEP]
         x = self.s1_fuse(self.s1((fast[:, :, ::_ALPHA], fast)))
         x = self.s2_fuse(self.s2(x))
         x = self.s3_fuse(self.s3(x))
-        x = self.s4_fuse(self.s4(x))
-        return self.s5(x)
+        return self.s4_fuse(self.s4(x))
 
 
 def _pathway(width: int, stride: int, reduced: int, last_block: str) -> Pathway:
@@ -152,6 +155,7 @@ ROWS = (
              only_frames=64,
              files=FileKind("SlowFast", ("s1.pathway0_stem.conv.weight",),
                             inside("s1 s2 s3 s4 s5 s1_fuse s2_fuse s3_fuse s4_fuse", "model"),
-                            "head.projection")),
+                            "head.projection"),
+             stages={"s5": 8}),
 )
 # fmt: on

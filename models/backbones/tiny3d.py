@@ -54,6 +54,7 @@ ROWS = (
     Backbone("tiny3D", "tiny3D{}f", features,
              (Pathway(128, 2, reduction_block, 64, last_block="5", last_block_in=64),),
              {"rgb": InputSpec(56, (85, 64), 1, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
-              "flow": InputSpec(56, (85, 64), 1, (0.5, 0.5), (0.125, 0.125))}),
+              "flow": InputSpec(56, (85, 64), 1, (0.5, 0.5), (0.125, 0.125))},
+             stages={"block2": 4, "block3": 5}),
 )
 # fmt: on

@@ -104,20 +104,22 @@ _KINETICS = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PYSLOWFAST = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 _RESNET = numbered("stem layer1 layer2 layer3 layer4")
+_RESNET_STAGES = {"layer4": 4}
 
 # fmt: off
 ROWS = (
     Backbone("r2plus1d", "r2plus1d_{}f_34", partial(resnet_features, _r2plus1d_34),
              (Pathway(512, 8),), _inputs(112, (170, 128), *_KINETICS), files=FileKind(
                  "R(2+1)D-34", ("stem.3.weight", "layer1.2.conv1.0.3.weight"), _RESNET, "fc"),
-             factorised=True),
+             factorised=True, stages=_RESNET_STAGES),
     Backbone("r2plus1d_18", "r2plus1d_{}f_18", partial(resnet_features, r2plus1d_18),
              (Pathway(512, 8),), _inputs(112, (171, 128), *_KINETICS), files=FileKind(
                  "R(2+1)D-18", ("stem.3.weight", "layer1.1.conv1.0.3.weight"), _RESNET, "fc"),
-             factorised=True),
+             factorised=True, stages=_RESNET_STAGES),
     Backbone("r3d_18", "r3d_{}f_18", partial(resnet_features, r3d_18),
              (Pathway(512, 8),), _inputs(112, (171, 128), *_KINETICS), files=FileKind(
-                 "R3D-18", ("stem.0.weight", "layer1.1.conv1.0.weight"), _RESNET, "fc")),
+                 "R3D-18", ("stem.0.weight", "layer1.1.conv1.0.weight"), _RESNET, "fc"),
+             stages=_RESNET_STAGES),
     Backbone("s3d", "s3d{}f", s3d_features, (Pathway(1024, 8),),
              _inputs(224, (256, 256), *_KINETICS), files=FileKind(
                  "S3D", ("features.0.0.0.weight", "classifier.1.weight"),
