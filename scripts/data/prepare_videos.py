@@ -46,6 +46,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("videos", type=path, nargs="?", metavar="VIDEOS", help="folder of the videos")
     add("--csv", type=path, help="file that lists the videos, instead of class folders")
+    help = "use a video that breaks off up to there, instead of leaving it out"
+    add("--keep-damaged", action="store_true", help=help)
     add("--flow-only", action="store_true", help="compute flow from frames that are there already")
     add("--shard", type=shard, metavar="i/n", help="prepare the i-th of n shares of the videos")
     add("--device", help="where tvl1-torch and raft compute (cuda if there is one)")
@@ -125,8 +127,11 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
     if not (args.no_lists or args.shard):
         check_writable(settings)
     start_preparation(frames, preparation)
-    workers = jobs.Workers(frames, preparation, names, args.workers, device, args.shard)
+    places = (frames, preparation, names)
+    workers = jobs.Workers(*places, args.workers, device, args.shard, args.keep_damaged)
     outcome = workers.run(partial(workers.extract, root), sorted(videos, key=str))
+    for name, damage in sorted(outcome.damaged.items()):
+        print(f"damaged: {printable(name, lines=False)}: {damage}", file=sys.stderr)
     if args.shard:
         return report_shard(workers, outcome, report)
     preparation = jobs.record_facts(frames, preparation, outcome.facts)
@@ -140,10 +145,10 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
             done += f"; split {args.split}: {listed['train']} for training, "
             done += f"{listed['val']} for testing, lists in {settings}"
         report(done)
-        for line in preparation.remarks():
-            report(f"note: {line}")
     finally:
         code = report_failures(outcome.failures, report)
+        for line in preparation.remarks().values():
+            print(f"note: {line}", file=sys.stderr)
     return code
 
 
