@@ -1,6 +1,7 @@
 """Many videos -> frame folders and flow, in a process pool, and their lists."""
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -131,7 +132,8 @@ def _try(make: Make, item: Video | str) -> VideoFacts | DataError | None:
 
 
 def _one_thread(with_torch: bool) -> None:
-    """Processes are the parallelism."""
+    """Processes are the parallelism; Ctrl-C ends them at once, and their parent tells of it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     cv2.setNumThreads(1)
     if with_torch:
         import torch

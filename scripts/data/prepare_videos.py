@@ -25,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from engine.start import run
+from engine.start import resumable, run
 
 from datasets.files import DataError, check_writable, printable
 from datasets.flow.engines import FLOW_ENGINES, create_flow, flow_spec
@@ -205,11 +205,11 @@ def report_failures(failures: dict[str, str], report: Report) -> int:
 def main(argv: list[str] | None = None, report: Report = print) -> int:
     args = parse_args(argv)
     frames, settings = data_places(args)
-    if args.flow_only:
-        return add_flow_only(args, frames, settings / args.dataset, report)
-    if args.videos is None:
+    if args.videos is None and not args.flow_only:
         raise UsageError("give VIDEOS, the folder of the videos, or --flow-only")
-    return prepare(args, frames, settings / args.dataset, report)
+    make = add_flow_only if args.flow_only else prepare
+    with resumable():
+        return make(args, frames, settings / args.dataset, report)
 
 
 if __name__ == "__main__":

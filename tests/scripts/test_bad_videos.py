@@ -36,7 +36,7 @@ def write_video(
             stream.codec_context.time_base = Fraction(1, 1000)
         container.start_encoding()  # writes a header also where no frame follows
         for number in range(frames):
-            image[0, 0] = number
+            image[0, 0] = number % 256
             frame = av.VideoFrame.from_ndarray(image, format="bgr24")
             if times:
                 frame.pts, frame.time_base = times[number], Fraction(1, 1000)
