@@ -81,14 +81,19 @@ class Workers:
         if not is_finished(folder, self.preparation, self.names):
             check_writable_once(self.frames)
             size = (self.preparation.width, self.preparation.height)
-            pictures = read_frames(root / video.path, size, damage)
+            pictures = read_frames(root / video.path, size, self.preparation.resampled, damage)
             extract(pictures, self.frames, video.folder, self.preparation, self.device)
-        facts = try_measure(root / video.path)
-        count = count_images(folder, self.names, "rgb")[0]
-        if facts and count < facts.frames - max(2, MOST_LOST * facts.frames):
+        facts, count = try_measure(root / video.path), count_images(folder, self.names, "rgb")[0]
+        if facts is None:
+            return None
+        claimed = facts.frames
+        if self.preparation.resampled:
+            claimed *= self.preparation.resampled / facts.fps if facts.fps else 0
+        if count < claimed - max(2, MOST_LOST * claimed):
             reason = damage[0] if damage else "the file breaks off"
-            facts = replace(facts, damage=f"{count} of {facts.frames} frames are used: {reason}")
-        return facts
+            note = f"{count} of {claimed:.0f} frames are used: {reason}"
+            facts = replace(facts, damage=note)
+        return replace(facts, frames=count)
 
     def add_flow(self, folder: str) -> None:
         if not is_finished(path_inside(self.frames, folder), self.preparation, self.names):
@@ -147,7 +152,8 @@ def record_facts(
     """Adds to the record what the videos were; returns it."""
     if not facts:
         return preparation
-    fps, lying = usual_fps(facts), preparation.width > preparation.height
+    wanted, lying = preparation.resampled, preparation.width > preparation.height
+    fps = wanted or usual_fps(facts)
     rates = [each.fps for each in facts if each.fps]
     shapes = [each.size for each in facts if each.size[0] != each.size[1]]
     preparation = replace(
@@ -155,8 +161,8 @@ def record_facts(
         fps=fps,
         decoded=usual_size(facts),
         videos=len(facts),
-        other_fps=sum(abs(rate / fps - 1) > OTHER_RATE for rate in rates),
-        changing=sum(each.changing for each in facts),
+        other_fps=0 if wanted else sum(abs(rate / fps - 1) > OTHER_RATE for rate in rates),
+        changing=0 if wanted else sum(each.changing for each in facts),
         short=sum(0 < each.frames < CLIP for each in facts),
         turned=sum((width > height) != lying for width, height in shapes),
     )

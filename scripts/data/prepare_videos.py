@@ -68,6 +68,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     side = number(int, 1, MOST_SIDE)
     images("--width", type=side, help="pixels that frames are stretched to (340)")
     images("--height", type=side, help="pixels that frames are stretched to (256)")
+    images(
+        "--fps",
+        type=number(float, 0, 1000, above=True),
+        help="frames a second to resample to (as they are)",
+    )
     split = parser.add_argument_group("split: by patterns, by the csv, or at random").add_argument
     split(
         "-s", "--split", type=positive, default=1, help="number of the split to write (%(default)s)"
@@ -122,7 +127,7 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
     # frames and flow
     device, names = flow_device(args), USUAL_NAMES
     size = args.width or Preparation.width, args.height or Preparation.height
-    preparation = Preparation(*size, args.quality, args.flow, args.bound)
+    preparation = Preparation(*size, args.quality, args.flow, args.bound, args.fps)
     jobs.check_origin(frames)
     if not (args.no_lists or args.shard):
         check_writable(settings)
@@ -154,10 +159,10 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
 
 def add_flow_only(args: argparse.Namespace, frames: Path, settings: Path, report: Report) -> int:
     """Frame folders -> flow and flow lists; returns the exit code."""
-    if args.flow == "none" or args.videos or args.csv or args.width or args.height:
+    if args.flow == "none" or args.videos or args.csv or args.width or args.height or args.fps:
         raise UsageError(
             "--flow-only computes flow from the frames that are there, at their size: it needs an "
-            "engine (--flow), and goes without VIDEOS, --csv, --width and --height"
+            "engine (--flow), and goes without VIDEOS, --csv, --width, --height and --fps"
         )
     # flow
     device, names = flow_device(args), find_spec(args.dataset).names
