@@ -31,7 +31,7 @@ FLOORS = [
     {"tokens"},
     {"training", "testing"},
     {"analysis", "cli"},
-    {"ablation"},
+    {"ablation", "reporting"},
 ]
 MOST_FILES = 11  # of a folder; about 8 are wanted
 # Names that several files define as one interface, each with its own content.

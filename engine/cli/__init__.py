@@ -21,6 +21,7 @@ from engine.cli.flag_types import (
 )
 from engine.cli.parsers import (
     caching_parser,
+    report_parser,
     single_stream_parser,
     testing_parser,
     training_config,
@@ -42,6 +43,7 @@ __all__ = [
     "places_parent",
     "plain_name",
     "positive",
+    "report_parser",
     "run",
     "single_stream_parser",
     "testing_parser",

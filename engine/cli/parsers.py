@@ -13,13 +13,22 @@ from engine.cli.flag_types import (
     non_negative,
     not_below_zero,
     path,
+    plain_name,
     positive,
     seed_number,
     shard,
     share,
     time_order,
 )
-from engine.config import CacheConfig, DataConfig, Recipe, SpeedConfig, TestConfig, TrainingConfig
+from engine.config import (
+    CacheConfig,
+    DataConfig,
+    Recipe,
+    ReportConfig,
+    SpeedConfig,
+    TestConfig,
+    TrainingConfig,
+)
 from engine.files import DEFAULT_CACHE
 from engine.speed import AMP_TYPES, PRESETS
 from opt import SCHEDULERS
@@ -179,6 +188,7 @@ def testing_parser(description: str) -> argparse.ArgumentParser:
     add("--runs", type=path, metavar="DIR", help="where training kept its runs (checkpoint)")
     add("--results", type=path, metavar="DIR", help="where results go (results)")
     add("--scores", type=path, metavar="FILE.npz", help="write the scores there")
+    add("--html", **YES, help="also write a report to read in a browser (docs/REPORT.md)")
     _add_cache_flag(add)
     return parser
 
@@ -189,6 +199,17 @@ def single_stream_parser(description: str) -> argparse.ArgumentParser:
     add = parser.add_argument_group("network").add_argument
     add("--arch", "-a", default="rgb_resneXt3D64f101_bert10_FRMB", help="(%(default)s)")
     add("--checkpoint", type=path, metavar="FILE", help="weights (the run's best model)")
+    return parser
+
+
+def report_parser(description: str) -> argparse.ArgumentParser:
+    """The parser of the scripts that show score files and their videos."""
+    parser = new_parser(description, ReportConfig)
+    add = parser.add_argument
+    add("files", type=path, nargs="+", metavar="FILE.npz", help="score files of the test scripts")
+    add("--dataset", "-d", type=plain_name, help="whose videos are shown (what the JSONs say)")
+    add("--settings", type=path, metavar="DIR", help="folder of the lists (what the JSONs say)")
+    add("--frames", type=path, metavar="DIR", help="frames, packs or videos (what the JSONs say)")
     return parser
 
 

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from engine import cli
 from engine.config import TestConfig
+from engine.reporting.write import report_test
 from engine.testing.run import run_fused_test
 
 
@@ -26,7 +27,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     config = cli.fill(TestConfig, args, clips="single" if args.single_clip else "multi")
     rgb, flow = (args.arch_rgb, args.checkpoint_rgb), (args.arch_flow, args.checkpoint_flow)
-    return run_fused_test(config, rgb, flow)
+    code = run_fused_test(config, rgb, flow)
+    report_test(config, args.arch_rgb, args.arch_flow)
+    return code
 
 
 if __name__ == "__main__":
