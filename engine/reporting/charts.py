@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 420, 220  # of a chart, in its own units
+STEPS = (1, 1.2, 1.6, 2, 2.4, 3, 4, 6, 8, 10)  # tops of an axis, times a power of ten
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 12, 28  # margins
 
 
@@ -51,8 +52,8 @@ def line_chart(
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 4, 8 and their tenfolds: quarters of those are short numbers."""
+    """The next number whose quarters are short."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next((power * step for step in (1, 2, 4, 8, 10) if power * step >= value), value)
+    return next((power * step for step in STEPS if power * step >= value), value)

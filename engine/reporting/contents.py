@@ -71,6 +71,11 @@ class Tested:
     reliability: Reliability | None
     parts: tuple[int, ...] = ()
 
+    @property
+    def arch(self) -> str:
+        """The architecture, of a fusion all; "" where no JSON says it."""
+        return str(self.scores.metadata.get("arch", ""))
+
 
 @dataclass(frozen=True)
 class ReportContent:

@@ -201,8 +201,8 @@ function fill(place) {
   const { cards, test, a, b, kind, title } = place.dataset;
   const set = tests[cards === "pair" ? a : test].set;
   const rows = cards === "pair" ? pair(a, b, kind) : (cards === "worst" ? worst : uncertain)(tests[test]);
-  if (title) place.append(make("h5", kind === "b" ? "good" : "bad", `${rows.length} ${title}`));
-  if (!title || rows.length) showCards(place, set, rows, title ? 4 : FEW);
+  if (title) place.append(make("h5", rows.length ? (kind === "b" ? "good" : "bad") : "none", `${rows.length} ${title}`));
+  if (!title || rows.length) showCards(place, set, rows, title ? 3 : FEW);
 }
 
 // tabs

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from datasets.files import printable
 from engine import __version__
+from engine.analysis.summary import METRICS
 from engine.reporting import views
 from engine.reporting.contents import ReportContent
 from engine.reporting.media import Previews
@@ -44,6 +45,7 @@ def render_page(content: ReportContent, previews: Sequence[Previews]) -> str:
         pairs=views.pair_rows(content),
         records=_records(content),
         title=_title(content),
+        metrics=[m for m in METRICS if any(m in test.numbers for test in content.tests)],
         version=__version__,
         written=time.strftime("%Y-%m-%d %H:%M"),
         style=Markup(style),

@@ -159,7 +159,7 @@ def _answers(test: Tested, number: int) -> dict:
     top = np.argsort(-test.probabilities, axis=1, kind="stable")[:, :TOP]
     shares = np.take_along_axis(test.probabilities, top, axis=1)
     own = test.probabilities[np.arange(len(scored)), test.scores.labels]
-    unscored = test.record.streams.get(str(test.scores.metadata.get("arch")), {}).get("unscored")
+    unscored = test.record.streams.get(test.arch, {}).get("unscored")
     reasons = {**test.record.unscored, **(unscored if isinstance(unscored, dict) else {})}
     return {
         "name": test.name,
