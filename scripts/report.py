@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine import cli
 from engine.config import ReportConfig
-from engine.reporting.write import write_report
+from engine.reporting.write import make_report
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     add("--runs", type=cli.path, metavar="DIR", help="where training kept its runs, for the curves")
     args = parser.parse_args(argv)
-    print(f"report: {write_report(cli.fill(ReportConfig, args), args.files)}")
+    print(f"report: {make_report(cli.fill(ReportConfig, args), args.files)}")
     return 0
 
 

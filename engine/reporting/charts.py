@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT = 420, 220  # of a chart, in its own units
-STEPS = (1, 1.2, 1.6, 2, 2.4, 3, 4, 6, 8, 10)  # tops of an axis, times a power of ten
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 12, 28  # margins
+_WIDTH, _HEIGHT = 420, 220  # of a chart, in its own units
+_STEPS = (1, 1.2, 1.6, 2, 2.4, 3, 4, 6, 8, 10)  # tops of an axis, times a power of ten
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 12, 28  # margins
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def line_chart(
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - first) / max(1, last - first) if last > first else 0.5
-        along = LEFT + across * (WIDTH - LEFT - RIGHT)
-        return round(along, 1), round(TOP + (1 - y / top) * (HEIGHT - TOP - BOTTOM), 1)
+        along = _LEFT + across * (_WIDTH - _LEFT - _RIGHT)
+        return round(along, 1), round(_TOP + (1 - y / top) * (_HEIGHT - _TOP - _BOTTOM), 1)
 
     lines = [
         (label, " ".join("{},{}".format(*place(*point)) for point in curve), f"{curve[-1][1]:.4g}")
@@ -56,4 +56,4 @@ def _round_up(value: float) -> float:
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next((power * step for step in STEPS if power * step >= value), value)
+    return next((power * step for step in _STEPS if power * step >= value), value)

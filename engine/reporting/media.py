@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,7 +129,8 @@ def _preview_size(split: Split) -> tuple[int, int]:
     source, first = split.source, split.val[0]
     if source.kind == FOLDERS:
         for path in source.names.find(source.root / first.folder, source.modality, 1)[:1]:
-            width, height = read_header(path).size
+            with suppress(DataError):  # whoever reads the video says so
+                width, height = read_header(path).size
     return int(np.clip(round(HEIGHT * width / height), HEIGHT // 2, WIDEST)), HEIGHT
 
 

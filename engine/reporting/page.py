@@ -16,7 +16,7 @@ from engine.reporting import views
 from engine.reporting.contents import ReportContent
 from engine.reporting.media import Previews
 
-FOLDER = Path(__file__).parent
+_HERE = Path(__file__).parent
 
 
 def render_page(content: ReportContent, previews: Sequence[Previews]) -> str:
@@ -26,7 +26,7 @@ def render_page(content: ReportContent, previews: Sequence[Previews]) -> str:
     own script.
     """
     environment = Environment(
-        loader=FileSystemLoader(FOLDER),
+        loader=FileSystemLoader(_HERE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -34,7 +34,7 @@ def render_page(content: ReportContent, previews: Sequence[Previews]) -> str:
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
     environment.filters |= {"percent": _percent, "p_value": lambda p: f"{p:.2g}"}
-    style, script = ((FOLDER / name).read_text("utf-8") for name in ("page.css", "page.js"))
+    style, script = ((_HERE / name).read_text("utf-8") for name in ("page.css", "page.js"))
     return environment.get_template("page.html.j2").render(
         content=content,
         views=views,

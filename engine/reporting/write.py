@@ -16,7 +16,7 @@ from models import get_arch
 NO_PREVIEWS = Previews({}, (0, 0))
 
 
-def write_report(
+def make_report(
     config: ReportConfig, paths: Sequence[Path], summaries: Mapping[Path, Path] | None = None
 ) -> Path:
     """Writes the report on score files; returns its path, by default `<first file>.html`.
@@ -48,4 +48,4 @@ def report_test(config: TestConfig, *archs: str) -> None:
     stem, scores = result_files(config, "+".join(get_arch(arch).name for arch in archs))
     summary = Path(f"{stem}.json")
     own = ReportConfig(runs=config.runs, output=Path(f"{stem}.html"))
-    print(f"report: {write_report(own, [scores], {scores: summary})}")
+    print(f"report: {make_report(own, [scores], {scores: summary})}")

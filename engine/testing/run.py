@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import check_writable
+from datasets.files import check_writable, printable
 from engine import UsageError, distributed
 from engine.config import TestConfig
 from engine.data import data_folder, lists_folder
@@ -93,8 +93,8 @@ def _metadata(config: TestConfig, streams: Sequence[Stream]) -> dict:
         "crops": (10 if flipped else 5) if config.ten_crop else 1,
         "time_order": config.time_order,
         # where the videos are, and what data they are
-        "settings": str(lists_folder(config.data)),
-        "frames": str(data_folder(config.data)),
+        "settings": printable(str(lists_folder(config.data))),
+        "frames": printable(str(data_folder(config.data))),
         "source": streams[0].split.source.kind,
         "data": {
             f"{stream.spec.modality}, {what}": line

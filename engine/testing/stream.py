@@ -85,12 +85,7 @@ def build_stream(config: TestConfig, arch: str, checkpoint: Path | None) -> Stre
     device = choose_device(config.data.device)
     speed = choose_speed(config.computing, device)
     # data
-    cache = None
-    if config.cache is not None:
-        cache = find_cache(config.cache, config.data, spec, ("val",))
-        split = open_cached_split(config.data, spec, cache, ("val",))
-    else:
-        split = open_split(config.data, spec, ("val",))
+    cache, split = _open_data(config, spec)
     # model
     model = create_model(spec.name, len(split.class_names))
     if checkpoint is None:
@@ -137,6 +132,13 @@ def build_stream(config: TestConfig, arch: str, checkpoint: Path | None) -> Stre
         encode=encode,
         data=_describe_data(content.get("fingerprint"), here),
     )
+
+
+def _open_data(config: TestConfig, spec: ArchSpec) -> tuple[TokenCache | None, Split]:
+    if config.cache is None:
+        return None, open_split(config.data, spec, ("val",))
+    cache = find_cache(config.cache, config.data, spec, ("val",))
+    return cache, open_cached_split(config.data, spec, cache, ("val",))
 
 
 def _describe_data(there: dict | None, here: dict | None) -> dict[str, str]:
