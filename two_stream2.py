@@ -5,6 +5,8 @@
 -c continues from the best model, -e evaluates it.
 """
 
+from engine.start import run
+
 from engine import cli
 from engine.config import TrainingConfig
 from engine.training.run import run_training
@@ -29,4 +31,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

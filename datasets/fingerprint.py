@@ -7,7 +7,6 @@ different fingerprints, and `compare_fingerprints` says in words what it is.
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from hashlib import sha256
 
 from datasets.files import DataError
@@ -15,6 +14,7 @@ from datasets.lists import SUBSET_NAMES
 from datasets.records import VideoRecord
 from datasets.sampling import spread
 from datasets.sources.choose import Source, Split
+from datasets.sources.facts import OTHER_RATE
 from datasets.sources.jpeg import QUALITY_TOLERANCE
 from datasets.sources.reader import read_header
 from datasets.specs import unnamed_classes
@@ -26,9 +26,10 @@ OF_FRAMES = ("width", "height", "quality")  # the settings of a preparation that
 def fingerprint(split: Split) -> dict:
     """The fingerprint of a split's lists and frames: dicts, lists, strings and numbers.
 
-    Keys: `hash` of all others; `dataset`, `split`, `modality`; `classes`; `preparation`, the
-    record of it or None; `images_as`, how a pack or video files changed them; `lists` and
-    `images`, each subset -> what is below.
+    Keys: `hash` of all others but `fps`, which earlier files lack; `dataset`, `split`,
+    `modality`; `classes`; `preparation`, the record of it or None; `fps`, frames per second, the
+    usual rate of the videos, where it is known; `images_as`, how a pack or video files changed
+    them; `lists` and `images`, each subset -> what is below.
     """
     listed = {name: records for name in SUBSET_NAMES if (records := getattr(split, name))}
     content = {
@@ -44,7 +45,9 @@ def fingerprint(split: Split) -> dict:
         },
     }
     text = json.dumps(content, sort_keys=True)
-    return {"hash": sha256(text.encode()).hexdigest()[:12]} | content
+    fps = split.source.fps(split.train or split.val)
+    known = {"fps": fps} if fps else {}
+    return {"hash": sha256(text.encode()).hexdigest()[:12]} | content | known
 
 
 def _preparation(split: Split) -> dict | None:
@@ -52,7 +55,7 @@ def _preparation(split: Split) -> dict | None:
     preparation = split.source.preparation()
     if preparation is None:
         return None
-    settings = asdict(preparation)
+    settings = preparation.settings()
     return settings if split.modality == "flow" else {key: settings[key] for key in OF_FRAMES}
 
 
@@ -94,6 +97,7 @@ def describe(of: dict) -> str:
     words.append(f"{len(of['classes'])} classes")
     sizes = sorted({size for seen in of["images"].values() for size in seen["sizes"]})
     words += sizes[:3] + ["..."] * (len(sizes) > 3)
+    words += [f"{of['fps']:g} frames a second"] if of.get("fps") else []
     qualities = sorted({seen["quality"] for seen in of["images"].values()} - {None})
     words += [f"JPEG quality {quality}" for quality in qualities]
     recorded = of["preparation"] or {}
@@ -109,6 +113,9 @@ def compare_fingerprints(
     `subsets` are the lists that matter. Lists of different splits or datasets are not compared.
     """
     found = _preparations(there.get("preparation"), here.get("preparation"))
+    rates = [side.get("fps") for side in (there, here)]
+    if all(rates) and abs(rates[0] / rates[1] - 1) > OTHER_RATE:
+        found.append(f"frame rate of the videos: {rates[0]:g} there, {rates[1]:g} here")
     images = [side.get("images_as") or "as extracted" for side in (there, here)]
     if images[0] != images[1]:
         found.append(f"images: {images[0]} there, {images[1]} here")

@@ -1,6 +1,7 @@
 """The settings lists: lines `folder count label`, one video each."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -8,6 +9,7 @@ from datasets.files import DataError, check_name, normal_name, printable, read_l
 from datasets.records import MOST_CLASSES, MOST_FRAMES, MOST_LIST, VideoRecord
 
 SUBSET_NAMES = {"train": "training", "val": "validation"}  # the test's list is the validation's
+LIST_NAME = re.compile(r"(train|val)_(rgb|flow)_split(\d+)\.txt")
 LINE = re.compile(r"(.*\S)[ \t]+(\S+)[ \t]+(\S+)", re.DOTALL)
 NUMBER = re.compile(r"-?[0-9]{1,15}")  # longer ones are beyond every limit
 MOST_SHOWN = 100  # characters of a line in a message
@@ -22,7 +24,8 @@ def read_list(path: Path, num_classes: int | None = None) -> list[VideoRecord]:
     """
     if not path.exists():
         raise DataError(
-            f"no list {path}; make it with scripts/data/make_lists.py or prepare_videos.py"
+            f"no list {path} ({lists_there(path.parent)}); make it with "
+            "scripts/data/make_lists.py or prepare_videos.py"
         )
     records = [parse_line(line, where) for where, line in read_lines(path, MOST_LIST, "list")]
     if not records:
@@ -35,6 +38,18 @@ def read_list(path: Path, num_classes: int | None = None) -> list[VideoRecord]:
                 f"not {record.label}"
             )
     return records
+
+
+def lists_there(folder: Path) -> str:
+    """The splits that a dataset's folder has lists of, in words."""
+    splits = defaultdict(set)
+    for path in sorted(folder.glob("*_split*.txt")):
+        if match := LIST_NAME.fullmatch(path.name):
+            splits[match[1], match[2]].add(int(match[3]))
+    there = [
+        f"{' '.join(key)} {', '.join(map(str, sorted(splits[key])))}" for key in sorted(splits)
+    ]
+    return f"there are the splits {'; '.join(there)}" if there else "no split has a list there"
 
 
 def parse_line(line: str, where: str) -> VideoRecord:

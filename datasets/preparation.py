@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +18,15 @@ MOST_SIDE = 16384  # pixels of an image's width or height
 
 Side = Annotated[int, msgspec.Meta(ge=1, le=MOST_SIDE)]
 Quality = Annotated[int, msgspec.Meta(ge=1, le=100)]
+Videos = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How frames and flow were made.
+    """How frames and flow were made, and what the videos were.
+
+    Frames of different settings are not mixed. What the videos were is for people and networks:
+    it decides nothing here, and earlier records do not hold it.
 
     Attributes:
         width, height: pixels that each frame is stretched to; None: frames that were there
@@ -30,6 +34,12 @@ class Preparation:
         quality: of the JPEG files, 1..100.
         flow: a key of FLOW_ENGINES, or "none".
         bound: displacement in pixels that becomes 0 (negative) or 255 (positive).
+        fps: of the videos, frames per second, the median.
+        decoded: the videos' most frequent size, "WxH" in pixels as players show them.
+        videos: how many were measured.
+        other_fps: how many of them have a rate more than 5 % from `fps`.
+        changing: how many change their rate.
+        turned: how many are upright where the frames lie, or the reverse.
     """
 
     width: Side | None = 340
@@ -37,17 +47,52 @@ class Preparation:
     quality: Quality = 95
     flow: Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9_-]{1,40}\Z")] = "dis"
     bound: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 20.0
+    fps: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = field(default=None, compare=False)
+    decoded: Annotated[str, msgspec.Meta(pattern=r"\A\d{1,6}x\d{1,6}\Z")] | None = field(
+        default=None, compare=False
+    )
+    videos: Videos | None = field(default=None, compare=False)
+    other_fps: Videos | None = field(default=None, compare=False)
+    changing: Videos | None = field(default=None, compare=False)
+    turned: Videos | None = field(default=None, compare=False)
 
     @property
     def has_flow(self) -> bool:
         return self.flow != "none"
 
+    def settings(self) -> dict[str, int | float | str | None]:
+        """How frames and flow were made, without what the videos were."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.compare}
+
     def __str__(self) -> str:
-        known = {key: value for key, value in asdict(self).items() if value is not None}
+        known = {key: value for key, value in self.settings().items() if value is not None}
         return ", ".join(f"{key} {value}" for key, value in known.items())
 
     def write(self, frames: Path) -> None:
-        write_lines(frames / RECORD_FILE, [json.dumps(asdict(self), indent=2)])
+        facts = {key: value for key, value in asdict(self).items() if value is not None}
+        write_lines(frames / RECORD_FILE, [json.dumps(self.settings() | facts, indent=2)])
+
+    def remarks(self) -> list[str]:
+        """What a user should know of the videos, a line each with its count."""
+        of, lines = f"of {self.videos} videos", []
+        if self.turned and self.width and self.height:
+            shapes = ("wider than high", "higher than wide")
+            shape = shapes[self.width > self.height]
+            lines.append(
+                f"{self.turned} {of} are {shape} and are stretched to {self.width}x{self.height}; "
+                f"for such videos give --width {self.height} --height {self.width}, or crop them"
+            )
+        if self.changing:
+            lines.append(
+                f"{self.changing} {of} change their frame rate: every frame counts as one step in "
+                "time, so that motion seems to change its speed; convert them to a constant rate"
+            )
+        if self.other_fps:
+            lines.append(
+                f"{self.other_fps} {of} have another frame rate than {self.fps:g} a second (the "
+                "median): the same motion is faster or slower there; convert them to one rate"
+            )
+        return lines
 
 
 def read_preparation(frames: Path) -> Preparation | None:

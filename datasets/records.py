@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 MOST_LIST = 64 << 20  # bytes of a list, or of a classes.txt
 MOST_CLASSES = 100_000
 MOST_FRAMES = 10_000_000  # of a video
+MAX_PIXELS = 64_000_000  # of an image, unless the user allows more
 
 # Clips that belong together, which a split or a fold must not separate.
 # What it is, how certain, and a pattern whose brackets are the group. The first that fits counts.

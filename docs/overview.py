@@ -6,10 +6,12 @@ python docs/overview.py          # needs the checkpoints of `make demo`
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from engine.start import run
+
 import torch
 from matplotlib.figure import Figure
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine.config import DataConfig, TestConfig
 from engine.files import ROOT
@@ -62,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

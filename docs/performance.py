@@ -10,14 +10,24 @@ import re
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from engine.start import run
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from engine.cli import new_parser
 
 BLUE, RED = "#2b6cb0", "#c53030"
 FAMILIES = {"resneXt": "ResNeXt101", "r2plus1d": "R(2+1)D-34", "I3D": "I3D"}
 
 
-def main(folder: Path) -> None:
+def main() -> None:
+    parser = new_parser(__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="of the JSON files")
+    folder = parser.parse_args().folder
+
     def rows(name: str) -> list[dict]:
         (found,) = json.loads((folder / f"{name}.json").read_text())["benchmarks"].values()
         return [row for row in found["rows"] if "error" not in row]
@@ -69,4 +79,4 @@ def frames_of(arch: str) -> int:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    run(main)

@@ -193,6 +193,7 @@ class _Fingerprint(TypedDict, total=False):
     modality: _Name
     classes: list[_Name]
     preparation: dict[_Name, _Scalar] | None
+    fps: Annotated[float, Meta(gt=0, le=1000)]
     images_as: _Name | None
     lists: dict[_Name, dict[Literal["videos", "counts"], list[int]]]
     images: dict[_Name, dict[_Name, list[_Name] | float | None]]

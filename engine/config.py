@@ -149,6 +149,43 @@ class CacheConfig:
 
 
 @dataclass(frozen=True)
+class TimelineRules:
+    """How a video's windows become a timeline; seconds, and probabilities from 0 to 1."""
+
+    step: float | None = None  # between windows; None: a quarter of a clip
+    smoothing: float = 1.0  # of the moving average
+    enter: float = 0.5  # from which probability on an action begins
+    leave: float = 0.35  # below which it ends
+    gap: float = 0.5  # over which segments of one class become one
+    shortest: float = 0.5  # of a segment
+    background: str | None = None  # the class in which nothing happens
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Trained networks applied to videos: which, to what, how, and what is written."""
+
+    sources: tuple[str, ...]
+    network: Path  # a run's folder or a file
+    network_flow: Path | None = None
+    computing: SpeedConfig = field(default_factory=SpeedConfig)
+    rules: TimelineRules = field(default_factory=TimelineRules)
+    device: str | None = None
+    batch_size: int | None = None
+    clips: str = "multi"
+    ten_crop: bool | None = None  # None: for videos as a whole, not for timelines
+    fps: float | None = None  # None: as the checkpoint says
+    deadline: float = 30.0  # seconds that a source may give nothing
+    top: int = 5
+    json: Path | None = None
+    csv: Path | None = None
+    timeline: bool = False
+    live: bool = False
+    output: Path | None = None
+    overlay: Path | None = None
+
+
+@dataclass(frozen=True)
 class AblationConfig:
     """An ablation: the heads, how they are tuned on token caches, what the report shows."""
 

@@ -76,9 +76,11 @@ def get_arch(name: str) -> ArchSpec:
     if reason:
         raise ArchError(f"the architecture '{name}' makes no sense: {reason}")
     if parts is None:
-        close = difflib.get_close_matches(name, ARCHS, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(close)}?" if close else "known: " + ", ".join(ARCHS)
-        raise ArchError(f"unknown architecture '{name}': {hint}")
+        *close, last = difflib.get_close_matches(name, ARCHS, n=5, cutoff=0)
+        raise ArchError(
+            f"unknown architecture '{name}': did you mean {', '.join(close)} or {last}? "
+            "python scripts/list_archs.py lists all"
+        )
     return _row(parts.name) or _compose(parts)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from engine.start import run
+
 from engine import UsageError, cli
 from engine.analysis.attention import collect_examples, draw_examples
 from engine.config import DataConfig, TestConfig
@@ -41,4 +43,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

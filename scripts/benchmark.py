@@ -18,8 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from engine.start import run
+
 from datasets.files import check_writable
-from engine.cli import run
 from engine.cli.flag_types import path
 from engine.files import write_json
 from scripts.benchmarks import flow, loader, model, test

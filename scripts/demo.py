@@ -15,10 +15,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from engine.start import run
+
 from tabulate import tabulate
 
 from engine.checkpoint import LAST
-from engine.cli import new_parser, run
+from engine.cli import new_parser
 from engine.cli.flag_types import positive
 from engine.files import ROOT, run_folder
 
@@ -56,7 +58,11 @@ def print_results(seconds: float) -> float:
         folder = run_folder(ROOT / RUNS, DATASET, arch, 1).relative_to(ROOT)
         print(f"{modality} curves and checkpoints: {folder}/curves.png, model_best.pth.tar")
     print(f"confusion matrix: {stem}.png")
+<<<<<<< HEAD
     print(f"report, to open in a browser: {stem}.html")
+=======
+    print("these commands, and those above, need in each terminal: source .venv/bin/activate")
+>>>>>>> main
     print(f"all curves: tensorboard --logdir checkpoint\n{seconds:.0f} s")
     return summary["top1"]
 

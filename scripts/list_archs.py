@@ -7,12 +7,14 @@ python scripts/list_archs.py --update   writes it into docs/ARCHITECTURES.md
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from engine.start import run
+
 import torch
 from tabulate import tabulate
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from engine.cli import new_parser, run
+from engine.cli import new_parser
 from engine.files import ROOT
 from engine.metrics import count_flops
 from models import create_model, get_arch, list_archs

@@ -10,14 +10,16 @@ field, arXiv 1701.04128). The clip is noise.
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from engine.start import run
+
 import numpy as np
 import torch
 from tabulate import tabulate
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from engine import UsageError
-from engine.cli import new_parser, run
+from engine.cli import new_parser
 from engine.cli.flag_types import seed_number
 from engine.files import resolve
 from engine.weights.choose import AUTO, start_from_weights

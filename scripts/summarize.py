@@ -24,6 +24,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from engine.start import run
+
 from engine import cli
 from engine.analysis.fusion import fuse_runs, search_and_fuse
 from engine.analysis.summary import summarize_runs
@@ -75,4 +77,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

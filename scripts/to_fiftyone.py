@@ -1,9 +1,9 @@
 """Predictions and ground truth of score files as a dataset that FiftyOne opens.
 
-    python scripts/to_fiftyone.py results/*.npz --output fiftyone
+    python scripts/to_fiftyone.py results/*.npz --output results/fiftyone
     # then, where FiftyOne is installed:
     python -c "import fiftyone as fo; \
-        fo.Dataset.from_dir('fiftyone', fo.types.FiftyOneDataset, name='tests', persistent=True)"
+        fo.Dataset.from_dir('results/fiftyone', fo.types.FiftyOneDataset, name='tests', persistent=True)"
     fiftyone app launch tests
 
 The folder holds samples.json and metadata.json, and under data/ an MP4 of each video whose frames

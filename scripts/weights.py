@@ -14,8 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from engine.start import run
+
 from engine import UsageError
-from engine.cli import run
+from engine.cli import new_parser
 from engine.files import ROOT, save_atomically
 from engine.weights.convert import convert_weights, get_weights, hash_tensors, inspect_weights
 from engine.weights.download import sha256_of
@@ -89,9 +91,7 @@ def convert(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     commands = parser.add_subparsers(required=True, metavar="list|get|check|convert")
     command = commands.add_parser("list", help="all sources, and which files are here")
     command.set_defaults(run=list_sources)

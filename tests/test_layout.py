@@ -31,7 +31,8 @@ FLOORS = [
     {"tokens"},
     {"training", "testing"},
     {"analysis", "cli"},
-    {"ablation", "reporting"},
+    {"ablation", "applying", "reporting"},
+    {"start"},
 ]
 MOST_FILES = 11  # of a folder; about 8 are wanted
 # Names that several files define as one interface, each with its own content.

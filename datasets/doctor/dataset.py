@@ -1,6 +1,5 @@
 """What is checked: a dataset's lists, and what lies in the frame folders that they name."""
 
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,12 +7,11 @@ from pathlib import Path
 
 from datasets.doctor.findings import Finding, Fixes
 from datasets.files import DataError, normal_name, read_lines
-from datasets.lists import parse_line
+from datasets.lists import LIST_NAME, lists_there, parse_line
 from datasets.records import MOST_LIST, VideoRecord
 from datasets.sources.folders import MODALITIES, Folder, list_folder
 from datasets.specs import DatasetSpec, open_dataset, unnamed_classes
 
-LIST_NAME = re.compile(r"(train|val)_(rgb|flow)_split(\d+)\.txt")
 LISTERS = 8  # threads: network disks take their time to answer
 
 
@@ -92,8 +90,9 @@ def read_lists(folder: Path, split: int | None, modalities: Sequence[str]) -> li
     if not lists:
         wanted = "*" if split is None else split
         raise DataError(
-            f"no list {folder}/{{train,val}}_{{{','.join(modalities)}}}_split{wanted}.txt; make it "
-            "with scripts/data/make_lists.py or prepare_videos.py"
+            f"no list {folder}/{{train,val}}_{{{','.join(modalities)}}}_split{wanted}.txt "
+            f"({lists_there(folder)}); make it with "
+            " scripts/data/make_lists.py or prepare_videos.py"
         )
     return lists
 

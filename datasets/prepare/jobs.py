@@ -3,7 +3,7 @@
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from datasets.preparation import RECORD_FILE, Preparation, is_finished, read_pre
 from datasets.prepare.collect import Shard, Video, check_video
 from datasets.prepare.extract import add_flow, extract
 from datasets.prepare.work import path_inside, remove_unfinished
+from datasets.sources.facts import OTHER_RATE, VideoFacts, try_measure, usual_fps, usual_size
 from datasets.sources.folders import (
     MODALITIES,
     USUAL_NAMES,
@@ -27,16 +28,21 @@ from datasets.sources.folders import (
 )
 from datasets.sources.videos import read_frames
 
+Make = Callable[[Video | str], VideoFacts | None]
 RGB_LISTS = "*_rgb_split*.txt"
 check_writable_once = lru_cache(maxsize=None)(check_writable)  # in a process
 
 
 class Prepared(NamedTuple):
-    """How many there are, how many of a shard's or of all were done, and name -> why not."""
+    """How many there are, how many of a shard's or of all were done, and name -> why not.
+
+    `facts` are those of the video files that were done.
+    """
 
     total: int
     done: int
     failures: dict[str, str]
+    facts: list[VideoFacts]
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Workers:
     device: str
     shard: Shard | None
 
-    def extract(self, root: Path, video: Video) -> None:
+    def extract(self, root: Path, video: Video) -> VideoFacts | None:
         """Frames and flow of a video below `root`; raises DataError if `check_video` does."""
         check_video(root, video)
         folder = path_inside(self.frames, video.folder)
@@ -69,13 +75,14 @@ class Workers:
                 root / video.path, (self.preparation.width, self.preparation.height)
             )
             extract(pictures, self.frames, video.folder, self.preparation, self.device)
+        return try_measure(root / video.path)
 
     def add_flow(self, folder: str) -> None:
         if not is_finished(path_inside(self.frames, folder), self.preparation, self.names):
             check_writable_once(self.frames)
             add_flow(self.frames, folder, self.preparation, self.names, self.device)
 
-    def run(self, make: Callable[[Video | str], None], items: Sequence[Video | str]) -> Prepared:
+    def run(self, make: Make, items: Sequence[Video | str]) -> Prepared:
         """Makes the items, or a shard's, in a process pool; one that raises DataError has failed.
 
         Engines that use PyTorch get fresh processes, because a forked one cannot use the GPU.
@@ -86,21 +93,25 @@ class Workers:
         bar = partial(tqdm, desc="videos", unit="video", dynamic_ncols=True, disable=None)
         try:
             with ProcessPoolExecutor(self.processes, context, _one_thread, (fresh,)) as pool:
-                reasons = bar(pool.map(partial(_failure, make), mine), total=len(mine))
-                failures = {str(item): why for item, why in zip(mine, reasons, strict=True) if why}
+                made = list(bar(pool.map(partial(_try, make), mine), total=len(mine)))
         finally:
             if self.shard is None:
                 remove_unfinished(self.frames)
-        return Prepared(len(items), len(mine) - len(failures), failures)
+        failures = {
+            str(item): str(each)
+            for item, each in zip(mine, made, strict=True)
+            if isinstance(each, DataError)
+        }
+        facts = [each for each in made if isinstance(each, VideoFacts)]
+        return Prepared(len(items), len(mine) - len(failures), failures, facts)
 
 
-def _failure(make: Callable[[Video | str], None], item: Video | str) -> str:
-    """Why it cannot be made, "" if it was."""
+def _try(make: Make, item: Video | str) -> VideoFacts | DataError | None:
+    """The facts of a video that was made, or why it was not."""
     try:
-        make(item)
+        return make(item)
     except DataError as error:
-        return str(error)
-    return ""
+        return error
 
 
 def _one_thread(with_torch: bool) -> None:
@@ -110,6 +121,28 @@ def _one_thread(with_torch: bool) -> None:
         import torch
 
         torch.set_num_threads(1)
+
+
+def record_facts(
+    frames: Path, preparation: Preparation, facts: Sequence[VideoFacts]
+) -> Preparation:
+    """Adds to the record what the videos were; returns it."""
+    if not facts:
+        return preparation
+    fps, lying = usual_fps(facts), preparation.width > preparation.height
+    rates = [each.fps for each in facts if each.fps]
+    shapes = [each.size for each in facts if each.size[0] != each.size[1]]
+    preparation = replace(
+        preparation,
+        fps=fps,
+        decoded=usual_size(facts),
+        videos=len(facts),
+        other_fps=sum(abs(rate / fps - 1) > OTHER_RATE for rate in rates),
+        changing=sum(each.changing for each in facts),
+        turned=sum((width > height) != lying for width, height in shapes),
+    )
+    preparation.write(frames)
+    return preparation
 
 
 def check_origin(frames: Path) -> None:

@@ -6,14 +6,17 @@ from pathlib import Path
 
 from datasets.files import DataError
 from datasets.preparation import Preparation, read_preparation
-from datasets.records import VideoRecord
+from datasets.records import MAX_PIXELS, VideoRecord
+from datasets.sampling import spread
+from datasets.sources.facts import try_measure, usual_fps
 from datasets.sources.folders import FrameNames
 from datasets.sources.frames import FrameReader, check_inside, check_record
 from datasets.sources.packed import SUFFIX, PackReader, check_packed, open_pack, pack_name
-from datasets.sources.reader import MAX_PIXELS, Reader
+from datasets.sources.reader import Reader
 from datasets.sources.videos import VideoReader, find_video
 
 FOLDERS, PACKED, VIDEOS = "folders", "packed", "videos"
+MEASURED = 32  # video files whose frame rate is looked up
 SOURCE_KINDS = (PACKED, FOLDERS, VIDEOS)  # the order of preference
 
 
@@ -58,6 +61,14 @@ class Source:
         if self.kind == PACKED:
             return open_pack(self.pack).metadata.preparation
         return read_preparation(self.root)
+
+    def fps(self, records: Sequence[VideoRecord]) -> float | None:
+        """The videos' usual frame rate: recorded, or that of some of the video files; else None."""
+        if self.kind == VIDEOS:
+            paths = [find_video(self.root, r.folder) for r in spread(records, MEASURED)]
+            return usual_fps([facts for path in paths if path and (facts := try_measure(path))])
+        preparation = self.preparation()
+        return preparation.fps if preparation else None
 
     def altered(self) -> str | None:
         """How its images differ from the extracted ones, None if they do not."""

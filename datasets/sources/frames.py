@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from datasets.files import DataError, read_bytes
-from datasets.records import VideoRecord
+from datasets.records import MAX_PIXELS, VideoRecord
 from datasets.sources.folders import FrameNames, count_images
-from datasets.sources.reader import MAX_PIXELS, JpegReader
+from datasets.sources.reader import JpegReader
 
 
 def check_inside(record: VideoRecord, path: Path, root: Path) -> None:

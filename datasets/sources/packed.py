@@ -20,9 +20,9 @@ import numpy as np
 
 from datasets.files import DataError, check_file, decode_json
 from datasets.preparation import Preparation, Quality, Side, check_preparation
-from datasets.records import MOST_FRAMES, VideoRecord
+from datasets.records import MAX_PIXELS, MOST_FRAMES, VideoRecord
 from datasets.sources.lmdb_file import check_lmdb
-from datasets.sources.reader import MAX_PIXELS, JpegReader
+from datasets.sources.reader import JpegReader
 
 SUFFIX = ".lmdb"
 PACK_FORMAT = 1

@@ -21,7 +21,7 @@ import numpy as np
 import simplejpeg
 
 from datasets.files import DataError, read_bytes
-from datasets.records import VideoRecord
+from datasets.records import MAX_PIXELS, VideoRecord
 from datasets.sources.jpeg import (
     JPEG_END,
     JPEG_START,
@@ -36,7 +36,6 @@ PART = 8  # images that pass through the transforms together, and so stay in the
 # Processes are the parallelism, and OpenCV's own threads would hang in a forked one.
 cv2.setNumThreads(1)
 
-MAX_PIXELS = 64_000_000  # of an image, unless the user allows more
 TRUNCATED = "{} is a truncated JPEG ({} bytes); extract it again"
 MAX_RATIO = 8  # between the areas of one video's images
 

@@ -5,7 +5,6 @@ A clip is read by seeking to the key frame before it and decoding to its last fr
 
 import logging
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,8 +14,9 @@ import cv2
 import numpy as np
 
 from datasets.files import DataError
-from datasets.records import VideoRecord
-from datasets.sources.reader import MAX_PIXELS, Reader
+from datasets.records import MAX_PIXELS, VideoRecord
+from datasets.sources.facts import frame_times, video_stream
+from datasets.sources.reader import Reader
 
 VIDEO_SUFFIXES = frozenset(
     ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
@@ -109,7 +109,7 @@ class Decoder:
                     raise DataError(
                         f"{self.path} ends before frame {number}; correct the list's count"
                     )
-                yield _picture(frame)
+                yield picture_of(frame)
         except (av.FFmpegError, OSError) as error:
             reason = error.strerror or type(error).__name__
             last = max(self._place + 1, 0)
@@ -155,7 +155,7 @@ class Decoder:
         if self._container is not None:
             self._container.close()
         self._container = av.open(str(self.path))
-        self._stream = _video_stream(self._container, self.max_pixels)
+        self._stream = video_stream(self._container, self.max_pixels)
         self._frames, self._place = self._container.decode(self._stream), -1
         self._skip_before = -np.inf
 
@@ -169,8 +169,8 @@ def read_frames(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
     done = 0
     try:
         with av.open(str(path)) as container:
-            for frame in container.decode(_video_stream(container)):
-                picture = _picture(frame, "bgr24")
+            for frame in container.decode(video_stream(container)):
+                picture = picture_of(frame, "bgr24")
                 yield cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
                 done += 1
     except (av.FFmpegError, OSError) as error:
@@ -180,38 +180,7 @@ def read_frames(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
         raise DataError("the video has no frames")
 
 
-@lru_cache(maxsize=1 << 14)
-def frame_times(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Time stamps of all frames in the order they are shown, and those of the key frames.
-
-    Found without decoding. Both are empty if some packet has no time stamp, two have the same, or
-    some are not to be shown: such a file must be decoded from its beginning.
-    """
-    with av.open(str(path)) as container:
-        stream = _video_stream(container, sys.maxsize)  # nothing is decoded
-        packets = [p for p in container.demux(stream) if p.size]
-    times = [p.pts for p in packets]
-    nothing = np.empty(0, np.int64)
-    if None in times or len(set(times)) < len(times) or any(p.is_discard for p in packets):
-        return nothing, nothing
-    keys = [p.pts for p in packets if p.is_keyframe]
-    return np.sort(np.array(times, np.int64)), np.sort(np.array(keys, np.int64))
-
-
-def _video_stream(
-    container: av.container.InputContainer, max_pixels: int = MAX_PIXELS
-) -> av.VideoStream:
-    if not container.streams.video:
-        raise DataError(f"{container.name} holds no video stream")
-    stream = container.streams.video[0]
-    if stream.width * stream.height > max_pixels:
-        size = f"{stream.width}x{stream.height}"
-        raise DataError(f"{container.name} claims {size} pixels; at most {max_pixels:,} are read")
-    stream.codec_context.thread_count = 1  # processes are the parallelism
-    return stream
-
-
-def _picture(frame: av.VideoFrame, order: str = "rgb24") -> np.ndarray:
+def picture_of(frame: av.VideoFrame, order: str = "rgb24") -> np.ndarray:
     """The picture as players show it; the file's rotation is in degrees counter-clockwise."""
     image = frame.to_ndarray(format=order)
     turns = frame.rotation // 90

@@ -1,14 +1,18 @@
 """Every flag, once: parsed into the dataclasses of engine/config.py. Only scripts import this."""
 
+from engine.cli.applying import (
+    add_network_flags,
+    chosen_network,
+    prediction_config,
+    prediction_parser,
+)
 from engine.cli.base import (
-    USER_ERRORS,
     data_parent,
     data_places,
     data_script_parser,
     fill,
     new_parser,
     places_parent,
-    run,
 )
 from engine.cli.flag_types import (
     above_zero,
@@ -29,9 +33,10 @@ from engine.cli.parsers import (
 )
 
 __all__ = [
-    "USER_ERRORS",
     "above_zero",
+    "add_network_flags",
     "caching_parser",
+    "chosen_network",
     "data_parent",
     "data_places",
     "data_script_parser",
@@ -43,8 +48,13 @@ __all__ = [
     "places_parent",
     "plain_name",
     "positive",
+<<<<<<< HEAD
     "report_parser",
     "run",
+=======
+    "prediction_config",
+    "prediction_parser",
+>>>>>>> main
     "single_stream_parser",
     "testing_parser",
     "time_order",

@@ -1,16 +1,12 @@
-"""What all scripts share: their errors, how flags become configs, and the flags that name data."""
+"""What all scripts share: how flags become configs, and the flags that name data."""
 
 import argparse
-import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from datasets import DataError
 from datasets.sources.choose import SOURCE_KINDS
-from engine import UsageError, distributed
 from engine.cli.flag_types import (
     above_zero,
     non_negative,
@@ -19,46 +15,18 @@ from engine.cli.flag_types import (
     positive,
 )
 from engine.config import DataConfig
-from engine.console import console
-from engine.files import CheckpointError, resolve
-from engine.loading import is_loader_death
-from engine.training.sums import NonFiniteLoss
-from models.archs import ArchError
+from engine.files import resolve
 
-USER_ERRORS = (ArchError, CheckpointError, DataError, NonFiniteLoss, UsageError, OSError)
 YES = {"action": "store_true"}
 YES_OR_NO = {"action": argparse.BooleanOptionalAction}
 Config = TypeVar("Config")
 
 
-def last_words(error: Exception) -> str:
-    """Its message; a loader process's error has that process's traceback before it."""
-    return str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
+class Parser(argparse.ArgumentParser):
+    """A parser that answers a wrong flag with one line, not with all flags."""
 
-
-def run(main: Callable[[], int | None]) -> None:
-    """Runs a script: a user's mistake becomes one readable line and exit code 1."""
-    with console():
-        try:
-            with distributed.processes():
-                code = main()
-        except USER_ERRORS as error:
-            distributed.report_error(last_words(error))
-            code = 1
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            code = 130
-        except Exception as error:
-            if is_loader_death(error):
-                distributed.report_error(f"a loader process died: {error}")
-            elif distributed.lacks_memory(error):
-                advice = "a smaller --batch-size or fewer --workers need less"
-                reasons = [*last_words(error).splitlines()[:1], advice]
-                distributed.report_error(f"out of memory: {'; '.join(reasons)}")
-            else:  # a mistake of ours: here, where names in it are escaped
-                traceback.print_exc()
-            code = 1
-    sys.exit(code)
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (--help explains the flags)\n")
 
 
 def fill(config: type[Config], args: argparse.Namespace, **given: Any) -> Config:
@@ -75,7 +43,7 @@ def new_parser(
     description: str, *configs: type, parents: Sequence[argparse.ArgumentParser] = (), **defaults
 ) -> argparse.ArgumentParser:
     """A parser whose flags have the defaults of these configs' fields, or other `defaults`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=description,
         parents=parents,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -63,13 +63,13 @@ def training_parser(description: str, **defaults: Any) -> argparse.ArgumentParse
     add("--warmup-epochs", type=non_negative, help="(%(default)s)")
     add("--max-steps", type=positive, help="end after so many optimizer steps in all, for trying")
     add("--seed", type=seed_number, help="of weights, order and crops (%(default)s)")
-    _add_speed_flags(parser)
+    add_speed_flags(parser)
     _add_recipe_flags(parser)
     _add_file_flags(parser)
     return parser
 
 
-def _add_speed_flags(parser: argparse.ArgumentParser) -> None:
+def add_speed_flags(parser: argparse.ArgumentParser) -> None:
     """How the network is computed; the single flags win over the preset."""
     add = parser.add_argument_group("speed (docs/PERFORMANCE.md)").add_argument
     add(
@@ -184,7 +184,7 @@ def testing_parser(description: str) -> argparse.ArgumentParser:
         help="of the tokens: reversed, shuffled, or their places, as 1,0,2 (%(default)s)",
     )
     add("--batch-size", type=positive, help="clips at once (10 on a GPU, 4 on a CPU)")
-    _add_speed_flags(parser)
+    add_speed_flags(parser)
     add("--runs", type=path, metavar="DIR", help="where training kept its runs (checkpoint)")
     add("--results", type=path, metavar="DIR", help="where results go (results)")
     add("--scores", type=path, metavar="FILE.npz", help="write the scores there")
@@ -221,7 +221,7 @@ def caching_parser(description: str) -> argparse.ArgumentParser:
     _add_weights_flag(add)
     add("--checkpoint", type=path, metavar="FILE", help="a trained network of that architecture")
     add("--batch-size", type=positive, help="clips at once (10 on a GPU, 4 on a CPU)")
-    _add_speed_flags(parser)
+    add_speed_flags(parser)
     add = parser.add_argument_group("views").add_argument
     add("--views", type=positive, help="random ones a training video (%(default)s)")
     add("--clips", choices=("multi", "single"), help="of the test (%(default)s)")

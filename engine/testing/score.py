@@ -1,7 +1,7 @@
 """The views of a video -> its score: the mean of the network's logits; all videos' scores."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -35,15 +35,37 @@ def score_videos(
                 f"no memory for {len(rows)} views of '{folder}' at once; try --batch-size 1"
             ) from None
 
-    scored = in_batches(clips, stream.batch_size, logits_of)
+    def name_of(row: int) -> str:
+        record = stream.split.val[row]
+        return f"{record.line}: '{record.folder}'"
+
+    yield from score_clips(
+        clips, stream.batch_size, logits_of, name_of, len(stream.split.class_names)
+    )
+
+
+def score_clips(
+    clips: Iterable[ClipViews],
+    batch_size: int,
+    logits_of: Callable[[np.ndarray, list[int]], np.ndarray],
+    name_of: Callable[[int], str],
+    classes: int,
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, str]]:
+    """What `score_videos` yields, for any network.
+
+    Args:
+        clips: those of a video together.
+        logits_of: a batch of views and their videos' rows -> (views, classes).
+        name_of: a video's row -> what an error calls it.
+    """
+    scored = in_batches(clips, batch_size, logits_of)
     for row, video in itertools.groupby(scored, key=lambda found: found[0].row):
         errors, logits = zip(*((clip.error, own) for clip, own in video), strict=True)
         error = next(filter(None, errors), "")
         if not error and not all(np.isfinite(own).all() for own in logits):
-            record = stream.split.val[row]
-            error = f"{record.line}: '{record.folder}': the network's scores are not finite"
+            error = f"{name_of(row)}: the network's scores are not finite"
         if error:
-            nothing = np.full(len(stream.split.class_names), np.nan, np.float32)
+            nothing = np.full(classes, np.nan, np.float32)
             yield row, nothing, nothing[None], error
             continue
         by_clip = torch.from_numpy(np.stack(logits))  # (clips, crops, classes)

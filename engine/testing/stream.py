@@ -218,8 +218,10 @@ def _cached_views(
     elif config.clips == "single" and not config.ten_crop:
         return cache.central, 1, 1
     crops = "ten crops" if config.ten_crop else "one crop"
+    fits = config.ten_crop and config.clips in ("single", kept["clips"])
+    way = "give --no-ten-crop, which fits this cache: " if fits else ""
     raise UsageError(
-        f"{cache.folder} has the views of --clips {kept['clips']} with {kept['crops']} crops, "
+        f"{way}{cache.folder} has the views of --clips {kept['clips']} with {kept['crops']} crops, "
         f"this test wants {config.clips} clips with {crops}; make a cache of those "
         "(--cache DIR), or test without --cache"
     )

@@ -106,9 +106,11 @@ def cache_differences(one: dict, other: dict) -> list[str]:
     It does not matter which head was named, nor where the weights lay; and of the data only what
     both tell of it.
     """
-    free = ("arch", "weights", "fingerprint", CHECKSUM_KEY)
+    free = ("arch", "weights", "data", "fingerprint", CHECKSUM_KEY)
     found = [key for key in one if key not in free]
     found = [key for key in found if one[key] != other.get(key)]
+    if not same_data(one.get("data", {}), other.get("data", {})):
+        found.append("data")
     if one["weights"]["sha256"] != other["weights"]["sha256"]:
         found.append("weights")
     data = (one["fingerprint"], other["fingerprint"])

@@ -122,7 +122,11 @@ class TrainingState:
                 restore_schedule(content["scheduler"], self.schedule)
             self._restore_learner(content.get("learner", {}))
         except MISFITS as error:
-            raise CheckpointError(f"{path} cannot be continued: {error}") from None
+            why = "it holds no optimizer's state" if content.get("optimizer") == {} else error
+            raise CheckpointError(
+                f"{path} cannot be continued: {why}; --weights {path} begins a training with its "
+                "weights"
+            ) from None
         self.epoch = self.epoch or content.get("epoch", 0)
         self.best |= {key: float(content[key]) for key in self.best if key in content}
         self.interrupted = content.get("progress")

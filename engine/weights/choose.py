@@ -25,10 +25,14 @@ def find_weights(spec: ArchSpec, asked: str, folder: Path) -> Path | None:
     path = Path(asked).expanduser().resolve()
     try:
         source = get_source(asked)
-    except ArchError:
-        if path.suffix or path.exists():
+    except ArchError as error:
+        if path.exists():
             return path
-        raise
+        there = ", ".join(sorted(p.name for p in folder.glob("*") if p.is_file())) or "nothing"
+        there = f"in {folder} there is {there} (python scripts/weights.py list says what can be had)"
+        if path.suffix:
+            raise CheckpointError(f"no weights {path}: there is no such file; {there}") from None
+        raise ArchError(f"{error}; {there}") from None
     found = present_file(source, folder)
     if found is None:
         raise CheckpointError(f"{asked} is not in {folder}; {how_to_get(source, folder)}")

@@ -15,10 +15,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from engine.start import run
+
 from datasets.doctor import Finding, examine, open_checked
 from datasets.doctor.findings import count_severities, fold
 from datasets.files import DataError, write_lines
-from engine.cli import USER_ERRORS, data_places, data_script_parser, run
+from engine import UsageError
+from engine.cli import data_places, data_script_parser
 from engine.cli.flag_types import path, positive, regex
 
 COULD_NOT_CHECK = 2
@@ -67,7 +70,7 @@ def main(argv: list[str] | None = None, report: Callable[[str], None] = print) -
     args = parse_args(argv)
     try:
         findings, videos = diagnose(args)
-    except USER_ERRORS as error:
+    except (DataError, UsageError, OSError) as error:
         write_report(args, 0, [Finding("error", "not-looked", "", str(error))])
         print(f"error: could not check: {error}", file=sys.stderr)
         return COULD_NOT_CHECK

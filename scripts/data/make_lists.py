@@ -13,16 +13,18 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from tabulate import tabulate
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from engine.start import run
+
+from tabulate import tabulate
 
 from datasets.files import DataError, check_name, check_writable, read_lines, write_lines
 from datasets.prepare.jobs import write_list
 from datasets.records import VideoRecord
 from datasets.sources.folders import MODALITIES, FrameNames, count_images
 from datasets.specs import compare_with_published, find_spec
-from engine.cli import data_places, new_parser, run
+from engine.cli import data_places, new_parser
 from engine.cli.flag_types import path
 
 HMDB51_SUBSETS = {"0": None, "1": "train", "2": "val"}

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from engine.start import run
+
 import cv2
 import numpy as np
 from tqdm.contrib.concurrent import process_map
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from datasets.files import check_writable
 from datasets.preparation import Preparation, start_preparation
@@ -26,7 +28,7 @@ from datasets.prepare.collect import Video
 from datasets.prepare.extract import extract
 from datasets.prepare.jobs import check_origin, write_lists
 from datasets.prepare.work import remove_unfinished
-from engine.cli import data_places, data_script_parser, run
+from engine.cli import data_places, data_script_parser
 from engine.cli.flag_types import positive
 
 MOTION_CLASSES = (  # each followed by its time reversal

@@ -16,16 +16,18 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from engine.start import run
+
+from tqdm import tqdm
 
 from datasets.files import DataError, printable
 from datasets.prepare.pack import Packing, pack
 from datasets.sources.folders import MODALITIES, find_frame_folders
 from datasets.sources.packed import damaged_videos, pack_name
 from datasets.specs import find_spec
-from engine.cli import data_places, data_script_parser, run
+from engine.cli import data_places, data_script_parser
 from engine.cli.flag_types import image_size, jpeg_quality, path
 
 

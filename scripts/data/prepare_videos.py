@@ -25,6 +25,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from engine.start import run
+
 from datasets.files import DataError, check_writable, printable
 from datasets.flow.engines import FLOW_ENGINES, create_flow, flow_spec
 from datasets.preparation import MOST_SIDE, Preparation, start_adding_flow, start_preparation
@@ -32,7 +34,7 @@ from datasets.prepare import collect, jobs
 from datasets.sources.folders import USUAL_NAMES, find_frame_folders
 from datasets.specs import find_spec
 from engine import UsageError
-from engine.cli import data_places, data_script_parser, run
+from engine.cli import data_places, data_script_parser
 from engine.cli.flag_types import jpeg_quality, number, path, positive, regex, shard
 from engine.distributed import choose_device
 
@@ -116,6 +118,7 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
     outcome = workers.run(partial(workers.extract, root), sorted(videos, key=str))
     if args.shard:
         return report_shard(workers, outcome, report)
+    preparation = jobs.record_facts(frames, preparation, outcome.facts)
     # lists
     usable = [video for video in videos if video.path not in outcome.failures]
     done = f"{len(usable)} videos in {frames} ({preparation})"
@@ -126,6 +129,8 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
             done += f"; split {args.split}: {listed['train']} for training, "
             done += f"{listed['val']} for testing, lists in {settings}"
         report(done)
+        for line in preparation.remarks():
+            report(f"note: {line}")
     finally:
         code = report_failures(outcome.failures, report)
     return code

@@ -4,7 +4,9 @@ import dataclasses
 import json
 import shutil
 
+import av
 import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -112,3 +114,39 @@ def test_another_class_list_is_said(toy):
     assert compare_fingerprints(there, print_of(toy)) == ["the class list differs"]
     (toy.lists / "classes.txt").unlink()
     assert compare_fingerprints(there, print_of(toy)) == []
+
+
+def test_the_frame_rate_is_there_where_it_is_known(toy):
+    unknown = print_of(toy)
+    assert "fps" not in unknown
+    start_preparation(toy.frames, Preparation(64, 48, 95, fps=25.0, decoded="640x480"))
+    recorded = print_of(toy)
+    Preparation(64, 48, 95).write(toy.frames)  # as earlier records were
+    assert print_of(toy) | {"fps": 25.0} == recorded  # one hash: the same frames
+    Preparation(64, 48, 95, fps=25.0, decoded="640x480").write(toy.frames)
+    for modality in ("rgb", "flow"):
+        there = print_of(toy, modality)
+        assert there["fps"] == 25.0 and "25 frames a second" in describe(there)
+        assert not {"fps", "decoded"} & there["preparation"].keys()
+    here = print_of(toy) | {"fps": 30.0}
+    assert compare_fingerprints(print_of(toy), here) == [
+        "frame rate of the videos: 25 there, 30 here"
+    ]
+    assert compare_fingerprints(print_of(toy), print_of(toy) | {"fps": 25.2}) == []
+
+
+def test_the_frame_rate_of_video_files_is_looked_up(tmp_path):
+    for name in "abc":
+        path = tmp_path / "frames" / f"{name}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mpeg4", rate=12)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for _ in range(6):
+                image = np.zeros((48, 64, 3), np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+            container.mux(stream.encode())
+    dataset = TinyDataset(tmp_path)
+    for part in ("train", "val"):
+        dataset.write_lists(part, [("a", 6, 0), ("b", 6, 1), ("c", 6, 2)])
+    assert print_of(dataset)["fps"] == 12.0

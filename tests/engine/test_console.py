@@ -1,5 +1,7 @@
 """What is printed to a terminal, to a full disk, and to a reader that has gone."""
 
+from engine.start import run
+
 import io
 import os
 import subprocess
@@ -12,7 +14,6 @@ from tqdm import tqdm
 
 from datasets import DataError
 from datasets.files import printable
-from engine.cli import run
 from engine.console import Console, console
 from tests.conftest import ROOT
 

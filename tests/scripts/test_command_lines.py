@@ -1,5 +1,7 @@
 """Any command line is carried out or refused in words: no traceback for any input."""
 
+from engine.start import run
+
 import contextlib
 import io
 
@@ -9,7 +11,6 @@ from hypothesis import strategies as st
 
 import two_stream2
 import two_stream_bert2
-from engine import cli
 from scripts import ablate, attention, cache_tokens
 from scripts.eval import combined_demo, spatial_demo3D, spatial_demo_bert
 
@@ -58,6 +59,6 @@ def test_any_command_line_is_refused_in_words(script, tmp_path, monkeypatch, dat
         argv += [flag, *data.draw(st.lists(values, max_size=2))]
     said = io.StringIO()
     with pytest.raises(SystemExit) as end, contextlib.redirect_stderr(said):
-        cli.run(lambda: script.main(argv))
+        run(lambda: script.main(argv))
     reason = end.value.code if isinstance(end.value.code, str) else said.getvalue()
     assert "error: " in reason and "Traceback" not in reason

@@ -77,7 +77,9 @@ def test_class_folders_and_patterns(videos, tmp_path):
         split = create_dataset("toy", 1, modality, tmp_path / "settings", tmp_path / "frames")
         assert len(split.train) == len(split.val) == 4
     record = json.loads((tmp_path / "frames" / "preparation.json").read_text())
-    assert record == {"width": 48, "height": 32, "quality": 95, "flow": "dis", "bound": 20.0}
+    settings = {"width": 48, "height": 32, "quality": 95, "flow": "dis", "bound": 20.0}
+    facts = {"fps": 10.0, "decoded": "64x48", "videos": 8}
+    assert record == settings | facts | {"other_fps": 0, "changing": 0, "turned": 0}
     image = cv2.imread(str(tmp_path / "frames/hug/set1_0 (#)/img_00001.jpg"))
     assert image.shape == (32, 48, 3)
 

@@ -1,5 +1,7 @@
 """Several processes on CPUs (gloo): the same losses and scores as one, and a common end."""
 
+from engine.start import run
+
 import json
 import multiprocessing
 import os
@@ -18,7 +20,6 @@ import torch
 from torch import nn
 
 import two_stream_bert2
-from engine.cli import run
 from engine.training.folder import owned
 from scripts import cache_tokens
 from scripts.eval import combined_demo, spatial_demo3D, spatial_demo_bert
@@ -298,7 +299,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, "{root}")
 import two_stream_bert2
-from engine.cli import run
+from engine.start import run
 from engine.training.checkpoints import CheckpointManager
 
 real = CheckpointManager.save_epoch

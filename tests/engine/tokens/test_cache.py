@@ -267,6 +267,14 @@ def test_a_cache_from_before_number_types_was_float32(cached, tmp_path):
         start_cache(tmp_path, about | {"amp": "bf16"})
 
 
+def test_a_cache_from_before_frame_rates_goes_on(cached, tmp_path):
+    about = json.loads((cached / "about.json").read_text())
+    (tmp_path / "about.json").write_text(json.dumps(about))
+    start_cache(tmp_path, about | {"data": about["data"] | {"fps": 30.0}})
+    with pytest.raises(DataError, match="different in data"):
+        start_cache(tmp_path, about | {"data": about["data"] | {"hash": "0"}})
+
+
 def test_fingerprints_are_compared_in_what_both_tell():
     assert same_data({"a": 1, "b": 2}, {"a": 1, "c": 3})
     assert not same_data({"a": 1, "b": 2}, {"a": 1, "b": 3})

@@ -1,0 +1,94 @@
+"""What a newcomer stumbles over: each refusal names what is there and the next step."""
+
+import pytest
+import torch
+
+import two_stream_bert2
+from datasets import DataError
+from engine import UsageError
+from engine.files import CheckpointError
+from engine.weights.choose import find_weights
+from models import ArchError, get_arch
+from scripts import cache_tokens
+from scripts.data import doctor
+from scripts.eval import spatial_demo3D, spatial_demo_bert
+from tests.conftest import TinyDataset
+
+ARCH = "rgb_tiny3D16f"
+
+
+@pytest.fixture
+def toy(tmp_path) -> TinyDataset:
+    """Six short videos of three classes, in both lists."""
+    dataset = TinyDataset(tmp_path)
+    videos = [(f"v{n}", 17, n % 3) for n in range(6)]
+    for folder, count, label in videos:
+        dataset.add_video(folder, label, count)
+    for part in ("train", "val"):
+        dataset.write_lists(part, videos)
+    (dataset.lists / "classes.txt").write_text("left\nmiddle\nright\n")
+    return dataset
+
+
+def train(toy, tmp_path, *flags):
+    argv = [*toy.flags, "--arch", ARCH, "--output", str(tmp_path / "runs"), "-j", "0"]
+    return two_stream_bert2.main([*argv, *map(str, flags)])
+
+
+def test_a_missing_list_names_the_splits_that_are_there(toy, tmp_path, capsys):
+    toy.write_lists("val", [("v1", 17, 1)], split=3)
+    there = "there are the splits train flow 1; train rgb 1; val flow 1, 3; val rgb 1, 3"
+    with pytest.raises(DataError, match=rf"no list .*_split2.*\({there}\)"):
+        train(toy, tmp_path, "--split", 2)
+    assert doctor.main([*toy.flags, "--split", "2"]) == doctor.COULD_NOT_CHECK
+    assert there in capsys.readouterr().err
+    for path in toy.lists.glob("*_split*.txt"):
+        path.unlink()
+    with pytest.raises(DataError, match="no split has a list there"):
+        train(toy, tmp_path, "--skip-doctor")
+
+
+def test_a_wrong_architecture_names_the_closest_five():
+    with pytest.raises(ArchError) as error:
+        get_arch("rgb_I3D64_bert2")
+    named = str(error.value).partition("did you mean ")[2].partition("?")[0]
+    names = named.replace(" or ", ", ").split(", ")
+    assert len(names) == 5 and names[0] == "rgb_I3D64f_bert2"
+    assert all(get_arch(name) for name in names) and "scripts/list_archs.py" in str(error.value)
+    with pytest.raises(ArchError, match="did you mean"):
+        get_arch("")
+
+
+def test_missing_weights_say_what_lies_in_weights(tmp_path):
+    spec = get_arch("rgb_I3D64f")
+    with pytest.raises(CheckpointError, match=r"no weights .*my\.pth.*there is nothing \(python"):
+        find_weights(spec, str(tmp_path / "my.pth"), tmp_path)
+    for name in ("b.pth", "a.pt"):
+        (tmp_path / name).touch()
+    with pytest.raises(CheckpointError, match="there is a.pt, b.pth"):
+        find_weights(spec, "my.pth", tmp_path)
+    with pytest.raises(ArchError, match="no weights are named 'mine'.*there is a.pt, b.pth"):
+        find_weights(spec, "mine", tmp_path)
+
+
+def test_a_checkpoint_without_an_optimizer_suggests_weights(toy, tmp_path):
+    train(toy, tmp_path, "-b", 2, "--iter-size", 1, "--epochs", 1)
+    path = tmp_path / "runs" / f"toy_{ARCH}_split1" / "last.pth.tar"
+    content = torch.load(path, weights_only=True)
+    torch.save(content | {"optimizer": {}}, tmp_path / "bare.pth.tar")
+    with pytest.raises(CheckpointError, match="no optimizer's state; --weights .*bare.pth.tar "):
+        train(toy, tmp_path, "-c", tmp_path / "bare.pth.tar", "--epochs", 2)
+    train(toy, tmp_path, "--weights", tmp_path / "bare.pth.tar", "--epochs", 1)
+
+
+def test_a_cache_of_one_crop_names_the_flag_that_fits_first(toy, tmp_path):
+    train(toy, tmp_path, "-b", 2, "--iter-size", 1, "--epochs", 1, "--no-flip")
+    runs = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    cached = ["--arch", ARCH, "--cache", str(tmp_path / "cache")]
+    best = tmp_path / "runs" / f"toy_{ARCH}_split1" / "model_best.pth.tar"
+    argv = [*toy.flags, *cached, "--checkpoint", str(best), "--views", "1", "-j", "0"]
+    assert cache_tokens.main([*argv, "--no-ten-crop"]) == 0
+    for script in (spatial_demo3D, spatial_demo_bert):
+        with pytest.raises(UsageError, match="^give --no-ten-crop, which fits this cache"):
+            script.main([*toy.flags, *runs, *cached])
+        assert script.main([*toy.flags, *runs, *cached, "--no-ten-crop"]) == 0
