@@ -58,11 +58,8 @@ def print_results(seconds: float) -> float:
         folder = run_folder(ROOT / RUNS, DATASET, arch, 1).relative_to(ROOT)
         print(f"{modality} curves and checkpoints: {folder}/curves.png, model_best.pth.tar")
     print(f"confusion matrix: {stem}.png")
-<<<<<<< HEAD
     print(f"report, to open in a browser: {stem}.html")
-=======
     print("these commands, and those above, need in each terminal: source .venv/bin/activate")
->>>>>>> main
     print(f"all curves: tensorboard --logdir checkpoint\n{seconds:.0f} s")
     return summary["top1"]
 

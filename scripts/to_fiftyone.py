@@ -2,8 +2,8 @@
 
     python scripts/to_fiftyone.py results/*.npz --output results/fiftyone
     # then, where FiftyOne is installed:
-    python -c "import fiftyone as fo; \
-        fo.Dataset.from_dir('results/fiftyone', fo.types.FiftyOneDataset, name='tests', persistent=True)"
+    fiftyone datasets create --name tests --dataset-dir results/fiftyone \
+        --type fiftyone.types.FiftyOneDataset
     fiftyone app launch tests
 
 The folder holds samples.json and metadata.json, and under data/ an MP4 of each video whose frames

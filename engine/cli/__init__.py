@@ -48,13 +48,10 @@ __all__ = [
     "places_parent",
     "plain_name",
     "positive",
-<<<<<<< HEAD
-    "report_parser",
-    "run",
-=======
     "prediction_config",
     "prediction_parser",
->>>>>>> main
+    "report_parser",
+    "run",
     "single_stream_parser",
     "testing_parser",
     "time_order",
