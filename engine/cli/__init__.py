@@ -51,7 +51,6 @@ __all__ = [
     "prediction_config",
     "prediction_parser",
     "report_parser",
-    "run",
     "single_stream_parser",
     "testing_parser",
     "time_order",
