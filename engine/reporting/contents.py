@@ -72,6 +72,11 @@ class Tested:
     parts: tuple[int, ...] = ()
 
     @property
+    def short(self) -> str:
+        """Its name without the split: among the tests of the same videos."""
+        return self.name.partition(", split ")[0]
+
+    @property
     def arch(self) -> str:
         """The architecture, of a fusion all; "" where no JSON says it."""
         return str(self.scores.metadata.get("arch", ""))

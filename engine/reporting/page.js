@@ -92,7 +92,7 @@ function card(set, row) {
     const answer = make("div", `answer ${test.correct[row] ? "right" : "wrong"}`);
     const said = test.predicted[row] < 0 ? "not scored" : classes[test.predicted[row]];
     const many = sets[set].tests.length > 1;
-    answer.append(make("span", "", many ? `${test.name}: ${said}` : said));
+    answer.append(make("span", "", many ? `${test.short}: ${said}` : said));
     answer.append(make("span", "", test.top[row].length ? percent(test.top[row][0][1]) : ""));
     text.append(answer);
   }
@@ -157,7 +157,7 @@ function openVideo(set, row) {
   for (const place of sets[set].tests) {
     const test = tests[place];
     const part = make("div");
-    part.append(make("h3", test.kind, test.name));
+    part.append(make("h3", test.kind, test.short));
     if (!test.top[row].length) part.append(make("p", "bad", test.reasons[videos[row]] || "not scored"));
     for (const [label, share] of test.top[row]) {
       const line = make("div", label === labels[row] ? "row own" : "row");

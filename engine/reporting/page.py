@@ -12,6 +12,7 @@ from markupsafe import Markup
 from datasets.files import printable
 from engine import __version__
 from engine.analysis.summary import METRICS
+from engine.files import ROOT
 from engine.reporting import views
 from engine.reporting.contents import ReportContent
 from engine.reporting.media import Previews
@@ -41,7 +42,7 @@ def render_page(content: ReportContent, previews: Sequence[Previews]) -> str:
         previews=previews,
         data=views.page_data(content, [own.images for own in previews]),
         sizes=[own.size for own in previews],
-        notes=[*content.notes, *(own.note for own in previews if own.note)],
+        notes=_notes(content, previews),
         pairs=views.pair_rows(content),
         records=_records(content),
         title=_title(content),
@@ -53,6 +54,12 @@ def render_page(content: ReportContent, previews: Sequence[Previews]) -> str:
         style_hash=_hash(style),
         script_hash=_hash(script),
     )
+
+
+def _notes(content: ReportContent, previews: Sequence[Previews]) -> list[str]:
+    """What a reader should know first; without the folder that the code lies in."""
+    notes = [*content.notes, *(own.note for own in previews if own.note)]
+    return [note.replace(f"{ROOT}/", "") for note in dict.fromkeys(notes)]
 
 
 def _hash(text: str) -> str:

@@ -163,6 +163,7 @@ def _answers(test: Tested, number: int) -> dict:
     reasons = {**test.record.unscored, **(unscored if isinstance(unscored, dict) else {})}
     return {
         "name": test.name,
+        "short": test.short,
         "kind": test.kind,
         "set": number,
         "predicted": test.predicted.tolist(),

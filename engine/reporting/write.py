@@ -27,8 +27,8 @@ def make_report(
     Raises DataError, naming the file, for one that is no score file, and OSError.
     """
     output = config.output or paths[0].with_suffix(".html")
-    check_writable(output.parent)
     content = read_contents(config, paths, summaries)
+    check_writable(output.parent)
     bare = render_page(content, [NO_PREVIEWS] * len(content.sets))
     room = config.max_mb * 1e6 - len(bare.encode()) - 1000 * len(content.sets)
     previews = []
