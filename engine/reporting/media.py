@@ -13,6 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from datasets import DataError, create_dataset
+from datasets.files import check_name
 from datasets.records import VideoRecord
 from datasets.sampling import spread
 from datasets.sources.choose import FOLDERS, Split
@@ -56,6 +57,7 @@ def open_test_videos(config: ReportConfig, test: Tested) -> tuple[Split, dict[st
         raise DataError(
             f"no JSON beside {test.scores.path} says where its videos are; give --dataset"
         )
+    check_name(dataset, f"{test.scores.path}: the dataset")
     settings, frames = (
         asked or (Path(said) if said and dataset == record.dataset else None)
         for asked, said in ((config.settings, record.settings), (config.frames, record.frames))

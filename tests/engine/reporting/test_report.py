@@ -73,6 +73,11 @@ def test_videos_that_are_not_there_are_left_out_and_said(tiny, tmp_path):
     gone.with_suffix(".json").unlink()
     page = make_report(ReportConfig(), [gone]).read_text()
     assert "give --dataset" in page and "no JSON beside the score file" in page
+    # a dataset that leads elsewhere
+    path = test_of_tiny(tiny, tmp_path, dataset="../toy")
+    page = make_report(ReportConfig(), [path]).read_text()
+    assert "it must be a plain name" in page and "webp" not in page
+    path.with_suffix(".json").unlink()
     # said by flags
     config = ReportConfig(tiny.name, tiny.settings, tiny.frames)
     assert "webp" in make_report(config, [gone]).read_text()
