@@ -33,7 +33,6 @@ class TestRecord:
     checkpoints: tuple[str, ...] = ()
     settings: str | None = None
     frames: str | None = None
-    source: str | None = None
     command: str = ""
     finished: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)

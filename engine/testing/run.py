@@ -95,7 +95,6 @@ def _metadata(config: TestConfig, streams: Sequence[Stream]) -> dict:
         # where the videos are, and what data they are
         "settings": printable(str(lists_folder(config.data))),
         "frames": printable(str(data_folder(config.data))),
-        "source": streams[0].split.source.kind,
         "data": {
             f"{stream.spec.modality}, {what}": line
             for stream in streams
