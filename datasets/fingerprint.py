@@ -20,7 +20,8 @@ from datasets.sources.reader import read_header
 from datasets.specs import unnamed_classes
 
 SAMPLED = 32  # videos of a list whose image headers are read
-OF_FRAMES = ("width", "height", "quality")  # the settings of a preparation that RGB depends on
+# the settings of a preparation that RGB depends on
+OF_FRAMES = ("width", "height", "quality", "resampled")
 
 
 def fingerprint(split: Split) -> dict:
@@ -56,7 +57,9 @@ def _preparation(split: Split) -> dict | None:
     if preparation is None:
         return None
     settings = preparation.settings()
-    return settings if split.modality == "flow" else {key: settings[key] for key in OF_FRAMES}
+    if split.modality == "flow":
+        return settings
+    return {key: settings[key] for key in OF_FRAMES if key in settings}
 
 
 def describe_list(records: Sequence[VideoRecord]) -> dict:

@@ -34,6 +34,7 @@ class Preparation:
         quality: of the JPEG files, 1..100.
         flow: a key of FLOW_ENGINES, or "none".
         bound: displacement in pixels that becomes 0 (negative) or 255 (positive).
+        resampled: frames per second that all videos were brought to; None: frames as they came.
         fps: of the videos, frames per second, the median.
         decoded: the videos' most frequent size, "WxH" in pixels as players show them.
         videos: how many were measured.
@@ -47,6 +48,7 @@ class Preparation:
     quality: Quality = 95
     flow: Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9_-]{1,40}\Z")] = "dis"
     bound: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 20.0
+    resampled: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
     fps: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = field(default=None, compare=False)
     decoded: Annotated[str, msgspec.Meta(pattern=r"\A\d{1,6}x\d{1,6}\Z")] | None = field(
         default=None, compare=False
@@ -62,7 +64,10 @@ class Preparation:
 
     def settings(self) -> dict[str, int | float | str | None]:
         """How frames and flow were made, without what the videos were."""
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.compare}
+        made = {each.name: getattr(self, each.name) for each in fields(self) if each.compare}
+        if self.resampled is None:  # earlier records do not hold it
+            del made["resampled"]
+        return made
 
     def __str__(self) -> str:
         known = {key: value for key, value in self.settings().items() if value is not None}
@@ -85,12 +90,12 @@ class Preparation:
         if self.changing:
             lines.append(
                 f"{self.changing} {of} change their frame rate: every frame counts as one step in "
-                "time, so that motion seems to change its speed; convert them to a constant rate"
+                "time, so that motion seems to change its speed; prepare them with --fps N"
             )
         if self.other_fps:
             lines.append(
                 f"{self.other_fps} {of} have another frame rate than {self.fps:g} a second (the "
-                "median): the same motion is faster or slower there; convert them to one rate"
+                "median): the same motion is faster or slower there; prepare them with --fps N"
             )
         return lines
 

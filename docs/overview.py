@@ -13,6 +13,7 @@ from engine.start import run
 import torch
 from matplotlib.figure import Figure
 
+from engine.cli import new_parser
 from engine.config import DataConfig, TestConfig
 from engine.files import ROOT
 from engine.testing.stream import build_stream
@@ -29,9 +30,10 @@ STAGES = {
 
 
 def main() -> None:
+    new_parser(__doc__).parse_args()
     # the clips, and the attention to flow
     data = DataConfig("motions", workers=0, device="cpu")
-    config = TestConfig(data, "single", ten_crop=False, runs=ROOT / "checkpoint/demo")
+    config = TestConfig(data, clips="single", ten_crop=False, runs=ROOT / "checkpoint/demo")
     streams = [build_stream(config, f"{m}_tiny3D16f_bert10_FRMB", None) for m in ("rgb", "flow")]
     row = [record.folder for record in streams[0].split.val].index(VIDEO)
     rgb, flow = (next(stream.read([row])).views[0] for stream in streams)

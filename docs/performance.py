@@ -25,7 +25,7 @@ FAMILIES = {"resneXt": "ResNeXt101", "r2plus1d": "R(2+1)D-34", "I3D": "I3D"}
 
 def main() -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("folder", type=Path, metavar="DIR", help="of the JSON files")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of the JSON files")
     folder = parser.parse_args().folder
 
     def rows(name: str) -> list[dict]:

@@ -16,6 +16,8 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
+from datasets import Split
+from datasets.fingerprint import describe_list
 from datasets.specs import unnamed_classes
 from engine import __version__
 from engine.files import CheckpointError, read_file, strip_wrappers
@@ -87,6 +89,18 @@ def load_checkpoint(path: Path, spec: ArchSpec, model: nn.Module, class_names: l
         raise CheckpointError(f"{path} does not fit:\n  " + "\n  ".join(differences))
     model.load_state_dict(state_dict)
     return content
+
+
+def was_chosen_by(content: Mapping[str, Any], path: Path, split: Split) -> bool:
+    """Whether a best model's epoch was chosen by some of the videos that now test it.
+
+    Files of the reference implementation do not say by which videos.
+    """
+    flags, lists = content.get("flags", {}), content.get("fingerprint", {}).get("lists", {})
+    if path.name not in (BEST, BEST_AVERAGE) or flags.get("epochs") == 1:
+        return False
+    judges = lists.get("val", {}).get("videos", ())
+    return not set(judges).isdisjoint(describe_list(split.val)["videos"])
 
 
 def _differences(

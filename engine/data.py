@@ -1,12 +1,13 @@
 """Lists -> readers and transforms, as an architecture needs them; and the quick data check."""
 
+import os
 from pathlib import Path
 
 from datasets import DataError, Split, create_dataset, describe_published
 from datasets.doctor import check_lists, open_checked
 from datasets.doctor.findings import LEAKS, summarize_kinds
 from datasets.fingerprint import compare_fingerprints
-from datasets.sources.choose import PACKED, VIDEOS
+from datasets.sources.choose import FOLDERS, PACKED, VIDEOS
 from datasets.sources.packed import pack_name
 from datasets.sources.reader import Reader
 from engine.config import DataConfig
@@ -141,3 +142,25 @@ def normalization(spec: ArchSpec, channels_last: bool = False) -> Normalize:
     """uint8 clips -> what the architecture's network takes, in that memory layout."""
     expected = spec.input
     return Normalize(expected.value_range, expected.mean, expected.std, channels_last)
+
+
+def remedies(split: Split, spec: ArchSpec, workers: int, scaled: bool) -> list[str]:
+    """What would make loading faster and is not done yet, the harmless first.
+
+    `scaled`: JPEGs are decoded at a fraction of their size.
+    """
+    source, (width, height) = split.source, spec.input.resize
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = []
+    if workers < cores:
+        found.append(f"--workers {cores}, there are as many cores (now {workers})")
+    if source.kind == VIDEOS:
+        found.append("extracting frames with scripts/data/prepare_videos.py, then packing them")
+    if source.kind == FOLDERS or (source.pack and source.pack.stem.endswith("original")):
+        found.append(
+            f"scripts/data/pack_frames.py --dataset {split.dataset} "
+            f"--modality {spec.modality} --size {width}x{height}"
+        )
+    if source.kind == FOLDERS and not scaled:
+        found.append("--scaled-decoding, if the images are at least twice as large (other pixels)")
+    return found or ["a machine with more cores"]

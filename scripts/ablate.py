@@ -35,35 +35,65 @@ from engine.cli.flag_types import regex
 from engine.config import AblationConfig
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    # flags
-    parser = cli.new_parser(__doc__, AblationConfig)
+def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("data").add_argument
     add("--cache", type=cli.path, nargs="+", metavar="DIR", help="token caches, one for each split")
     add("-d", "--dataset", type=cli.plain_name, help="without caches: train whole networks on it")
-    add("-a", "--arch", help="of these; its head does not matter")
-    add("-s", "--splits", type=cli.positive, nargs="+", default=[1], help="of these (1)")
+    add("-a", "--arch", help="network of scripts/list_archs.py; its head does not matter")
+    add(
+        "-s",
+        "--splits",
+        type=cli.positive,
+        nargs="+",
+        default=[1],
+        help="numbers of its splits (1)",
+    )
     add("--settings", type=cli.path, help="folder of the lists (datasets/settings)")
-    add("--frames", type=cli.path, help="frame folders (datasets/<dataset>_frames)")
-    add("-j", "--workers", type=cli.non_negative, default=2, help="loader processes (%(default)s)")
+    add("--frames", type=cli.path, help="its frame folders (datasets/<dataset>_frames)")
+    help = "processes that load clips (%(default)s)"
+    add("-j", "--workers", type=cli.non_negative, default=2, help=help)
     add = parser.add_argument_group("heads").add_argument
-    add("--preset", choices=("table1", "table2"), help="the paper's tables")
-    add("--heads", nargs="+", metavar="HEAD", help="e.g. average_sgd lstm bert2_1head")
-    add("--base", metavar="HEAD", help="to compare with (%(default)s)")
-    add("--seeds", type=cli.positive, help="trainings of each (%(default)s)")
-    add("--device", help="cuda, cpu, ...; default: cuda if there is one")
+    add("--preset", choices=("table1", "table2"), help="the heads of one of the paper's tables")
+    add(
+        "--heads",
+        nargs="+",
+        metavar="HEAD",
+        help="heads to compare, e.g. average_sgd lstm bert2_1head",
+    )
+    add("--base", metavar="HEAD", help="head that the others are compared with (%(default)s)")
+    add("--seeds", type=cli.positive, help="trainings of each head (%(default)s)")
+    add("--device", help="where to compute: cuda, cpu, ... (cuda if there is one)")
     add = parser.add_argument_group("tuning, on caches alone").add_argument
-    add("--group", type=regex, metavar="REGEX", help="says which videos belong together")
-    add("--folds", type=cli.positive, help="(%(default)s)")
-    add("--lr", type=cli.above_zero, nargs="+")
-    add("--weight-decay", type=cli.not_below_zero, nargs="+")
-    add("--epochs", type=cli.positive, nargs="+")
-    add("--batch-size", type=cli.positive, help="videos (%(default)s)")
+    add(
+        "--group",
+        type=regex,
+        metavar="REGEX",
+        help="what in a name tells which videos stay together",
+    )
+    add("--folds", type=cli.positive, help="folds of the cross-validation (%(default)s)")
+    add("--lr", type=cli.above_zero, nargs="+", help="learning rates to choose from")
+    help = "weight decays to choose from"
+    add("--weight-decay", type=cli.not_below_zero, nargs="+", help=help)
+    add("--epochs", type=cli.positive, nargs="+", help="numbers of epochs to choose from")
+    add("--batch-size", type=cli.positive, help="videos in a batch (%(default)s)")
     add = parser.add_argument_group("report").add_argument
-    add("--time-order", type=cli.time_order, nargs="+", help="of test tokens")
-    add("--subset", action="append", default=[], metavar="NAME=CLASS,CLASS", help="a column")
-    add("--output", type=cli.path, metavar="DIR", help="(results/ablation)")
+    add(
+        "--time-order", type=cli.time_order, nargs="+", help="orders of the test's tokens to report"
+    )
+    help = "a column with the accuracy on these classes"
+    add("--subset", action="append", default=[], metavar="NAME=CLASS,CLASS", help=help)
+    add(
+        "--output",
+        type=cli.path,
+        metavar="DIR",
+        help="folder of trainings and report (results/ablation)",
+    )
     parser.add_argument("flags", nargs="*", help="after --: the training scripts' flags")
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = cli.new_parser(__doc__, AblationConfig)
+    _add_flags(parser)
     # what excludes what
     args = parser.parse_args(argv)
     if bool(args.cache) == bool(args.dataset and args.arch):

@@ -24,11 +24,21 @@ from engine.testing.stream import build_stream
 def main(argv: list[str] | None = None) -> int:
     parser = cli.new_parser(__doc__, DataConfig, parents=[cli.data_parent()])
     add = parser.add_argument
-    add("--arch", "-a", required=True, help="with a BERT head of one class token")
-    add("--checkpoint", type=cli.path, metavar="FILE", help="(the run's best model)")
-    add("--runs", type=cli.path, metavar="DIR", help="where training kept its runs (checkpoint)")
-    add("--videos", type=cli.positive, default=3, help="of each kind (%(default)s)")
-    add("--picture", type=cli.path, metavar="FILE.png", help="(results/attention.png)")
+    add("--arch", "-a", required=True, help="a network of scripts/list_archs.py with a class token")
+    add(
+        "--checkpoint",
+        type=cli.path,
+        metavar="FILE",
+        help="trained network to look into (the run's best)",
+    )
+    add("--runs", type=cli.path, metavar="DIR", help="folder of trainings' runs (checkpoint)")
+    add("--videos", type=cli.positive, default=3, help="videos to draw of each kind (%(default)s)")
+    add(
+        "--picture",
+        type=cli.path,
+        metavar="FILE.png",
+        help="picture to write (results/attention.png)",
+    )
     args = parser.parse_args(argv)
     config = cli.fill(TestConfig, args, clips="single", ten_crop=False)
     stream = build_stream(config, args.arch, args.checkpoint)

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from engine.start import run
 
 from datasets.files import check_writable
+from engine.cli import new_parser
 from engine.cli.flag_types import path
 from engine.files import write_json
 from scripts.benchmarks import flow, loader, model, test
@@ -54,10 +55,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     plain = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-    parser = argparse.ArgumentParser(description=__doc__, **plain)
+    parser = new_parser(__doc__)
     names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     everything = names.add_parser("all", help="All of them, with their defaults.")
-    everything.add_argument("--against", metavar="COMMIT", help="of model, train and test")
+    everything.add_argument(
+        "--against", metavar="COMMIT", help="also time this commit's code in model, train, test"
+    )
     for name, module in BENCHMARKS.items():
         first_line, text = module.__doc__.splitlines()[0], module.__doc__
         module.add_flags(names.add_parser(name, help=first_line, description=text, **plain))

@@ -66,8 +66,12 @@ def print_results(seconds: float) -> float:
 
 def main() -> int:
     parser = new_parser(__doc__)
-    parser.add_argument("--rgb-epochs", type=positive, default=30, help="(%(default)s)")
-    parser.add_argument("--flow-epochs", type=positive, default=14, help="(%(default)s)")
+    parser.add_argument(
+        "--rgb-epochs", type=positive, default=30, help="epochs of the RGB network (%(default)s)"
+    )
+    parser.add_argument(
+        "--flow-epochs", type=positive, default=14, help="epochs of the flow network (%(default)s)"
+    )
     parser.add_argument("--at-least", type=float, help="fused top-1 (%%) below which it fails")
     args = parser.parse_args()
     start = time.perf_counter()

@@ -56,9 +56,10 @@ def span(shares: np.ndarray, share: float) -> tuple[int, int]:
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser(__doc__)
     add = parser.add_argument
-    add("--arch", "-a", required=True)
-    add("--weights", default=AUTO, metavar="auto|none|NAME|FILE", help="as in training (auto)")
-    add("--seed", type=seed_number, default=0, help="of noise and new weights")
+    add("--arch", "-a", required=True, help="the network, one of scripts/list_archs.py")
+    help = "pretrained weights, named as in training (auto)"
+    add("--weights", default=AUTO, metavar="auto|none|NAME|FILE", help=help)
+    add("--seed", type=seed_number, default=0, help="seed of noise and new weights (0)")
     args = parser.parse_args(argv)
     torch.manual_seed(args.seed)
     model = create_model(args.arch, num_classes=2).eval()  # the classifier is not used

@@ -37,13 +37,23 @@ from engine.testing.score_runs import group_runs
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.new_parser(__doc__)
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.npz", help="score files")
+    parser.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE.npz", help="score files of tests"
+    )
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument(
-        "--fusion-weights", type=cli.not_below_zero, nargs="+", metavar="W", help="one for each run"
+        "--fusion-weights",
+        type=cli.not_below_zero,
+        nargs="+",
+        metavar="W",
+        help="weight of each run in fusion",
     )
     weights.add_argument(
-        "--search", type=Path, nargs="+", metavar="FILE.npz", help="held-out score files"
+        "--search",
+        type=Path,
+        nargs="+",
+        metavar="FILE.npz",
+        help="score files of held-out videos, to find weights on",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw accuracies and gains")

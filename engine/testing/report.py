@@ -34,10 +34,12 @@ def summarize_scores(
 
 
 def print_summary(title: str, summary: dict[str, float | int]) -> None:
+    """One line; it says so where a network's epoch was chosen by the videos that test it."""
+    chosen = "; its epoch was chosen on these videos" * summary.get("chosen_on_these_videos", False)
     print(
         f"{title}: top-1 {summary['top1']:.2f} %, top-3 {summary['top3']:.2f} %, "
         f"mean class accuracy {summary['mean_class_accuracy']:.2f} % "
-        f"({summary['videos']} videos, {summary['seconds_per_video']:.2f} s each)"
+        f"({summary['videos']} videos, {summary['seconds_per_video']:.2f} s each){chosen}"
     )
 
 

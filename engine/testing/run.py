@@ -54,6 +54,7 @@ def run_fused_test(config: TestConfig, rgb_network: Network, flow_network: Netwo
     # fuse
     fused = fuse([rgb_scores, flow_scores[order]])
     summary = summarize_scores(fused, rgb.labels, time.perf_counter() - start)
+    summary["chosen_on_these_videos"] = rgb.chosen_here or flow.chosen_here
     print_summary("fused", summary)
     metadata = _metadata(config, streams) | {
         "streams": {rgb.spec.name: rgb_summary, flow.spec.name: flow_summary},
@@ -78,6 +79,7 @@ def _test_stream(stream: Stream) -> tuple[np.ndarray, list[np.ndarray], dict]:
     start = time.perf_counter()
     scores, clip_scores = score_all(stream)
     summary = summarize_scores(scores, stream.labels, time.perf_counter() - start)
+    summary["chosen_on_these_videos"] = stream.chosen_here
     print_summary(stream.spec.name, summary)
     for error in stream.unscored.values():
         print(f"not scored, counts as wrong: {error}")

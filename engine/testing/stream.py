@@ -16,7 +16,7 @@ from datasets.records import VideoRecord
 from datasets.sampling import CLIP_RULES
 from datasets.sources.reader import Reader
 from engine import UsageError
-from engine.checkpoint import BEST, load_checkpoint
+from engine.checkpoint import BEST, load_checkpoint, was_chosen_by
 from engine.config import DataConfig, TestConfig
 from engine.data import (
     frame_reader,
@@ -50,6 +50,7 @@ class Stream:
         prepare: a batch of views on the device -> what the network takes.
         batch_size: views at once.
         flip: how training flipped clips.
+        chosen_here: whether the checkpoint is the best of epochs that were judged by these videos.
         unscored: folder -> why that video has no scores.
         order: what puts the network's tokens in another order.
         encode: what `prepare` gives -> what the network makes of it below its head.
@@ -65,6 +66,7 @@ class Stream:
     read: Callable[[Sequence[int]], Iterator[ClipViews]]
     prepare: Callable[[Tensor], Tensor]
     batch_size: int
+    chosen_here: bool = False
     unscored: dict[str, str] = field(default_factory=dict)
     order: TimeOrder = field(default_factory=TimeOrder)
     encode: Callable[[Tensor], Tensor] = _as_it_is
@@ -128,6 +130,7 @@ def build_stream(config: TestConfig, arch: str, checkpoint: Path | None) -> Stre
         read=read,
         prepare=prepare,
         batch_size=config.batch_size or batch_size,
+        chosen_here=was_chosen_by(content, checkpoint, split),
         order=TimeOrder(config.time_order),
         encode=encode,
         data=_describe_data(content.get("fingerprint"), here),

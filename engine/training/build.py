@@ -22,6 +22,7 @@ from engine.data import (
     frame_reader,
     normalization,
     open_split,
+    remedies,
     training_transform,
 )
 from engine.files import resolve
@@ -34,7 +35,6 @@ from engine.tokens.dataset import (
     open_cached_split,
     start_at_tokens,
 )
-from engine.training.log import remedies
 from engine.training.signals import ignore_in_worker
 from engine.training.state import MakeOptimizer, TrainingState
 from engine.weights.choose import start_from_weights

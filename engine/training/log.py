@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import sys
 import time
@@ -13,18 +14,18 @@ from tqdm import tqdm
 
 from datasets import Split
 from datasets.files import DataError, written_whole
-from datasets.sources.choose import FOLDERS, VIDEOS
 from engine import distributed
-from engine.config import TrainingConfig
+from engine.config import Recipe, TrainingConfig
 from engine.files import append_whole, write_json
 from engine.metrics import EpochStats
 from engine.training.records import LOG_FILE, read_log
 from engine.training.state import TrainingState
-from models import ArchSpec
 
 BAD_LINES = "log.jsonl.bad"
 SLOW_PERCENT = 20.0  # percent of the time spent waiting for data, from which advice is given
 ENOUGH_SECONDS = 30.0  # of an epoch, after which its times mean something
+LEAST_SECONDS = 10.0  # of a whole epoch that is worth advice
+FEW_STEPS = 4  # optimizer steps of an epoch, below which little is learned in it
 BAR_SECONDS = 1.0  # between two results on a bar: a GPU is waited for
 
 
@@ -228,7 +229,8 @@ class LoadingAdvice:
 
     def check(self, stats: EpochStats, whole_epoch: bool = False) -> None:
         """To be called after a step, and after an epoch."""
-        enough = whole_epoch or stats.loading + stats.computing >= ENOUGH_SECONDS
+        least = LEAST_SECONDS if whole_epoch else ENOUGH_SECONDS
+        enough = stats.loading + stats.computing >= least
         if not self.said and enough and stats.waiting > SLOW_PERCENT:
             self.said = True
             print(self.message(stats), flush=True)
@@ -244,28 +246,6 @@ class LoadingAdvice:
         )
 
 
-def remedies(split: Split, spec: ArchSpec, workers: int, scaled: bool) -> list[str]:
-    """What would make loading faster and is not done yet, the harmless first.
-
-    `scaled`: JPEGs are decoded at a fraction of their size.
-    """
-    source, (width, height) = split.source, spec.input.resize
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = []
-    if workers < cores:
-        found.append(f"--workers {cores}, there are as many cores (now {workers})")
-    if source.kind == VIDEOS:
-        found.append("extracting frames with scripts/data/prepare_videos.py, then packing them")
-    if source.kind == FOLDERS or (source.pack and source.pack.stem.endswith("original")):
-        found.append(
-            f"scripts/data/pack_frames.py --dataset {split.dataset} "
-            f"--modality {spec.modality} --size {width}x{height}"
-        )
-    if source.kind == FOLDERS and not scaled:
-        found.append("--scaled-decoding, if the images are at least twice as large (other pixels)")
-    return found or ["a machine with more cores"]
-
-
 def describe_start(state: TrainingState, config: TrainingConfig, split: Split) -> str:
     """One line for people: network, data, effective batch."""
     parameters = list(state.model.parameters())
@@ -279,7 +259,26 @@ def describe_start(state: TrainingState, config: TrainingConfig, split: Split) -
         f"{len(split.train)} training and {len(split.val)} validation videos "
         f"of {len(split.class_names)} classes, effective batch "
         f"(--batch-size x --iter-size x processes) {recipe.batch_size} x {recipe.iter_size} x "
-        f"{world} = {batch}"
+        f"{world} = {batch}" + few_steps(len(split.train), recipe, world)
+    )
+
+
+def few_steps(videos: int, recipe: Recipe, world: int) -> str:
+    """A warning, on a line of its own, if epochs have few optimizer steps; "" if they do not.
+
+    Args:
+        videos: of the training list.
+        world: processes.
+    """
+    steps = math.ceil(videos / (recipe.batch_size * recipe.iter_size * world))
+    batch = min(recipe.batch_size, max(2, videos // (2 * FEW_STEPS * world)))
+    if steps >= FEW_STEPS or batch * world * FEW_STEPS > videos:
+        return ""
+    rate = " --lr 1e-3 (1e-4 from pretrained weights)" if recipe.lr < 1e-4 else ""
+    return (
+        f"\nwarning: {videos} training videos are {steps} optimizer step{'s' * (steps > 1)} an "
+        "epoch at this effective batch: little is learned. What fits: "
+        f"--batch-size {batch} --iter-size 1{rate}; docs/TRAINING.md, Few videos"
     )
 
 
@@ -287,4 +286,5 @@ def describe_end(state: TrainingState, config: TrainingConfig, folder: Path) -> 
     """What a finished training says."""
     stopped = f"stopped after --max-steps {config.max_steps}\n" if state.steps_left == 0 else ""
     best = state.best["best_prec1"]
-    return f"{stopped}best validation top-1 {best:.2f} %; checkpoints and curves: {folder}"
+    chosen = " (its epoch was chosen on the same list)" if config.recipe.epochs > 1 else ""
+    return f"{stopped}best validation top-1 {best:.2f} %{chosen}; checkpoints and curves: {folder}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from engine import distributed
-from engine.checkpoint import load_checkpoint
+from engine.checkpoint import load_checkpoint, was_chosen_by
 from engine.config import TrainingConfig
 from engine.data import warn_of_other_data
 from engine.files import run_folder
@@ -129,8 +129,11 @@ def evaluate(config: TrainingConfig, data: TrainingData, model: VideoNet, path: 
     warn_of_other_data(content, data.metadata["fingerprint"], path, ("val",))
     progress = Progress("validation", config.print_freq)
     val = validate(model, data.val, data.prepare, progress, config.recipe.amp)
+    chosen = was_chosen_by(content, path, data.split)
     print(
         f"{path}: loss {val.loss:.4f}, top-1 {val.top1:.2f} %, top-3 {val.top3:.2f} % "
         f"({val.videos} videos, centre crop of the central clip)"
+        + "; its epoch was chosen on these videos"
+        * chosen
     )
     return 0

@@ -47,13 +47,23 @@ MOTIONS = {  # kind -> arguments of make_pair
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--engines", nargs="+", default=WITHOUT_WEIGHTS, help=f"of {', '.join(FLOW_ENGINES)}")
-    add("--device", help="of the engines in PyTorch; default: cuda if there is one")
+    add("--engines", nargs="+", default=WITHOUT_WEIGHTS, help=f"some of {', '.join(FLOW_ENGINES)}")
+    add("--device", help="where PyTorch's engines compute (cuda if there is one)")
     add("--video", type=Path, nargs="+", help="compare the two TV-L1 on these videos instead")
-    add("--pairs", type=positive, default=8, help="at least so many; of each video (%(default)s)")
-    add("--distance", type=positive, default=1, help="of a video's pairs, in frames (%(default)s)")
-    add("--repeats", type=positive, default=3, help="of which the median counts (%(default)s)")
-    add("--threads", type=positive, default=1, help="CPU threads (%(default)s)")
+    add("--pairs", type=positive, default=8, help="frame pairs, of each video (%(default)s)")
+    add("--distance", type=positive, default=1, help="frames from one to the other (%(default)s)")
+    add(
+        "--repeats",
+        type=positive,
+        default=3,
+        help="measurements, of which the median counts (%(default)s)",
+    )
+    add(
+        "--threads",
+        type=positive,
+        default=1,
+        help="threads that OpenCV and PyTorch use (%(default)s)",
+    )
     add("--update", type=Path, metavar="FILE", help="write the table there, between its markers")
 
 

@@ -46,21 +46,22 @@ def add_shared_flags(parser: argparse.ArgumentParser, archs: Sequence[str], repe
         "--arch",
         nargs="+",
         default=archs,
-        help=f"names, or patterns such as 'rgb_r2plus1d*' ({' '.join(archs)})",
+        help="networks of scripts/list_archs.py, or patterns such as 'rgb_r2plus1d*' "
+        f"({' '.join(archs)})",
     )
     add(
         "--speed",
         nargs="+",
         choices=(EAGER, *_PRESETS),
         default=_PRESETS,
-        help=f"presets; {EAGER} for none ({' '.join(_PRESETS)})",
+        help=f"presets to measure; {EAGER} for none ({' '.join(_PRESETS)})",
     )
     add(
         "--against", metavar="COMMIT", help="also that commit's code, which the rest is compared to"
     )
-    add("--repeats", type=positive, default=repeats, help="turns that count (%(default)s)")
-    add("--threads", type=positive, help="of the CPU (PyTorch's choice)")
-    add("--device", help="cuda, cpu, ...; default: cuda if there is one")
+    add("--repeats", type=positive, default=repeats, help="measurements of each (%(default)s)")
+    add("--threads", type=positive, help="threads of the CPU (PyTorch's choice)")
+    add("--device", help="where to compute: cuda, cpu, ... (cuda if there is one)")
 
 
 def match_archs(patterns: Sequence[str]) -> list[str]:

@@ -68,9 +68,15 @@ DECODE, KEPT = LoaderRow("decode"), LoaderRow("kept")
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--video", type=Path, help="take the frames from it (a texture of 28 KB a frame)")
-    add("-j", "--workers", type=positive, default=os.cpu_count(), help="up to (%(default)s)")
-    add("--repeats", type=positive, default=9, help="(%(default)s)")
-    add("--clips", type=positive, default=8, help="of a repeat, for each worker (%(default)s)")
+    add(
+        "-j",
+        "--workers",
+        type=positive,
+        default=os.cpu_count(),
+        help="largest number of loader processes (%(default)s)",
+    )
+    add("--repeats", type=positive, default=9, help="measurements of each (%(default)s)")
+    add("--clips", type=positive, default=8, help="clips a worker reads a time (%(default)s)")
 
 
 def main(args: argparse.Namespace) -> list[dict]:

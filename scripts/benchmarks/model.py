@@ -81,7 +81,7 @@ PASS_COLUMNS += ("MFU %", "peak MB", "MB/clip", "x base")
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add_shared_flags(parser, DEFAULT_ARCHS, repeats=7)
     add = parser.add_argument
-    add("--batch-sizes", type=positive, nargs="+", default=[2], help="clips at once (2)")
+    add("--batch-sizes", type=positive, nargs="+", default=[2], help="clips in a batch (2)")
     add("--crops", type=positive, nargs="+", help="sides of the clips, pixels (the network's own)")
     add(
         "--profile",

@@ -74,10 +74,16 @@ TEST_COLUMNS += ("peak MB", "x base")
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add_shared_flags(parser, ("rgb_I3D64f",), repeats=3)
     add = parser.add_argument
-    add("--lengths", type=positive, nargs="+", default=[280], help="frames of the videos (280)")
+    add(
+        "--lengths",
+        type=positive,
+        nargs="+",
+        default=[280],
+        help="lengths of the videos, frames (280)",
+    )
     add("--batch-size", type=positive, help="views at once (each code's own choice)")
     add("--video", type=path, help="take the frames from it (a texture)")
-    add("-j", "--workers", type=non_negative, default=0, help="loader processes (%(default)s)")
+    add("-j", "--workers", type=non_negative, default=0, help="processes that load (%(default)s)")
 
 
 def main(args: argparse.Namespace) -> list[dict]:

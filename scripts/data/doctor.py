@@ -30,8 +30,8 @@ COULD_NOT_CHECK = 2
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = data_script_parser(__doc__)
     add = parser.add_argument
-    add("-s", "--split", type=positive, help="split number (default: all)")
-    add("--deep", action="store_true", help="read every image")
+    add("-s", "--split", type=positive, help="number of the split to check (all)")
+    add("--deep", action="store_true", help="read every image, not a few of each video")
     add("--json", type=path, metavar="FILE", help="write the report there as well")
     add(
         "--group", type=regex, metavar="REGEX", help="what in a name tells the group (as in UCF101)"

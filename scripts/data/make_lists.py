@@ -110,10 +110,10 @@ READERS = {"hmdb51": read_hmdb51, "ucf101": read_ucf101}
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser(__doc__)
     add = parser.add_argument
-    add("dataset", choices=READERS)
+    add("dataset", choices=READERS, help="the dataset whose official files they are")
     add("splits", type=path, help="folder of the official split files")
-    add("--frames", type=path, help="default: datasets/<dataset>_frames")
-    add("--settings", type=path, help="default: datasets/settings")
+    add("--frames", type=path, help="its frame folders (datasets/<dataset>_frames)")
+    add("--settings", type=path, help="folder to write the lists in (datasets/settings)")
     args = parser.parse_args(argv)
     # which videos
     frames, settings = data_places(args)

@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("--train", type=positive, default=40, help="training videos a class (%(default)s)")
     add("--val", type=positive, default=12, help="test videos a class (%(default)s)")
-    add("--seed", type=int, default=0, help="(%(default)s)")
+    add("--seed", type=int, default=0, help="seed of the videos (%(default)s)")
     args = parser.parse_args(argv)
     # which videos
     frames, settings = data_places(args)

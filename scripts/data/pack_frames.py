@@ -34,10 +34,20 @@ from engine.cli.flag_types import image_size, jpeg_quality, path
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = data_script_parser(__doc__)
     add = parser.add_argument
-    add("--to", type=path, metavar="DIR", help="where packs go (the frames folder)")
-    add("--modality", choices=MODALITIES, help="(both, those that are there)")
-    add("--size", type=image_size, default=(170, 128), help="WxH or original (170x128)")
-    add("--quality", type=jpeg_quality, default=95, help="of resized images (%(default)s)")
+    add("--to", type=path, metavar="DIR", help="folder to write packs in (that of the frames)")
+    add("--modality", choices=MODALITIES, help="images to pack (both, if they are there)")
+    add(
+        "--size",
+        type=image_size,
+        default=(170, 128),
+        help="WIDTHxHEIGHT in pixels, or original (170x128)",
+    )
+    add(
+        "--quality",
+        type=jpeg_quality,
+        default=95,
+        help="JPEG quality of resized images (%(default)s)",
+    )
     add("--leave-out-bad", action="store_true", help="finish without videos that are unreadable")
     add("--verify", action="store_true", help="only read finished packs back and compare checksums")
     return parser.parse_args(argv)

@@ -45,26 +45,42 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = data_script_parser(__doc__)
     add = parser.add_argument
     add("videos", type=path, nargs="?", metavar="VIDEOS", help="folder of the videos")
-    add("--csv", type=path, help="lists the videos, instead of class folders")
-    add("--flow-only", action="store_true", help="add flow to existing frames")
-    add("--shard", type=shard, metavar="i/n", help="do the i-th of n shares")
-    add("--device", help="of tvl1-torch and raft; default: cuda if there is one")
+    add("--csv", type=path, help="file that lists the videos, instead of class folders")
+    add("--flow-only", action="store_true", help="compute flow from frames that are there already")
+    add("--shard", type=shard, metavar="i/n", help="prepare the i-th of n shares of the videos")
+    add("--device", help="where tvl1-torch and raft compute (cuda if there is one)")
     images = parser.add_argument_group("images (recorded in preparation.json)").add_argument
-    images("--flow", choices=[*FLOW_ENGINES, "none"], default="dis", help="(%(default)s)")
+    images(
+        "--flow",
+        choices=[*FLOW_ENGINES, "none"],
+        default="dis",
+        help="engine of optical flow (%(default)s)",
+    )
     bound = number(float, 0, 1000, above=True)
-    images("--bound", type=bound, default=20.0, help="pixels that become 255 (%(default)s)")
-    images("--quality", type=jpeg_quality, default=95, help="of the JPEGs, 1-100 (%(default)s)")
+    images(
+        "--bound", type=bound, default=20.0, help="largest displacement, in pixels (%(default)s)"
+    )
+    images(
+        "--quality", type=jpeg_quality, default=95, help="quality of the JPEGs, 1-100 (%(default)s)"
+    )
     side = number(int, 1, MOST_SIDE)
-    images("--width", type=side, help="(340)")
-    images("--height", type=side, help="(256)")
+    images("--width", type=side, help="pixels that frames are stretched to (340)")
+    images("--height", type=side, help="pixels that frames are stretched to (256)")
+    images(
+        "--fps",
+        type=number(float, 0, 1000, above=True),
+        help="frames a second to resample to (as they are)",
+    )
     split = parser.add_argument_group("split: by patterns, by the csv, or at random").add_argument
-    split("-s", "--split", type=positive, default=1, help="number to store it under (%(default)s)")
-    split("--train", metavar="PATTERN", help="shell pattern on the file name")
-    split("--val", metavar="PATTERN", help="shell pattern on the file name")
+    split(
+        "-s", "--split", type=positive, default=1, help="number of the split to write (%(default)s)"
+    )
+    split("--train", metavar="PATTERN", help="shell pattern on names of training videos")
+    split("--val", metavar="PATTERN", help="shell pattern on names of test videos")
     val_share = number(float, 0, 0.95, above=True)
-    split("--val-share", type=val_share, default=0.3, help="of the videos (%(default)s)")
+    split("--val-share", type=val_share, default=0.3, help="share of test videos (%(default)s)")
     split("--group", type=regex, metavar="REGEX", help="videos that match alike stay together")
-    split("--seed", type=int, default=0, help="of the random split (%(default)s)")
+    split("--seed", type=int, default=0, help="seed of the random split (%(default)s)")
     split("--no-lists", action="store_true", help="only extract; make_lists.py writes the lists")
     return parser.parse_args(argv)
 
@@ -109,7 +125,7 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
     # frames and flow
     device, names = flow_device(args), USUAL_NAMES
     size = args.width or Preparation.width, args.height or Preparation.height
-    preparation = Preparation(*size, args.quality, args.flow, args.bound)
+    preparation = Preparation(*size, args.quality, args.flow, args.bound, args.fps)
     jobs.check_origin(frames)
     if not (args.no_lists or args.shard):
         check_writable(settings)
@@ -138,10 +154,10 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
 
 def add_flow_only(args: argparse.Namespace, frames: Path, settings: Path, report: Report) -> int:
     """Frame folders -> flow and flow lists; returns the exit code."""
-    if args.flow == "none" or args.videos or args.csv or args.width or args.height:
+    if args.flow == "none" or args.videos or args.csv or args.width or args.height or args.fps:
         raise UsageError(
             "--flow-only computes flow from the frames that are there, at their size: it needs an "
-            "engine (--flow), and goes without VIDEOS, --csv, --width and --height"
+            "engine (--flow), and goes without VIDEOS, --csv, --width, --height and --fps"
         )
     # flow
     device, names = flow_device(args), find_spec(args.dataset).names

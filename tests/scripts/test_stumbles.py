@@ -12,7 +12,7 @@ from models import ArchError, get_arch
 from scripts import cache_tokens
 from scripts.data import doctor
 from scripts.eval import spatial_demo3D, spatial_demo_bert
-from tests.conftest import TinyDataset
+from tests.conftest import ROOT, TinyDataset
 
 ARCH = "rgb_tiny3D16f"
 
@@ -79,6 +79,42 @@ def test_a_checkpoint_without_an_optimizer_suggests_weights(toy, tmp_path):
     with pytest.raises(CheckpointError, match="no optimizer's state; --weights .*bare.pth.tar "):
         train(toy, tmp_path, "-c", tmp_path / "bare.pth.tar", "--epochs", 2)
     train(toy, tmp_path, "--weights", tmp_path / "bare.pth.tar", "--epochs", 1)
+
+
+def test_the_published_defaults_on_few_videos_are_warned_of(toy, tmp_path, capsys):
+    many = [(f"v{n % 6}", 17, n % 3) for n in range(27)]
+    toy.write_lists("train", many)
+    train(toy, tmp_path, "--max-steps", 1, "--skip-doctor")
+    said = capsys.readouterr().out
+    assert "warning: 27 training videos are 1 optimizer step an epoch" in said
+    assert "## Few videos" in (ROOT / "docs/TRAINING.md").read_text()
+
+
+def test_results_say_where_their_epoch_was_chosen_on_the_tested_videos(toy, tmp_path, capsys):
+    chosen = "its epoch was chosen on these videos"
+    runs = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    test = [*toy.flags, *runs, "--arch", ARCH, "-j", "0", "--no-ten-crop"]
+    last = str(tmp_path / "runs" / f"toy_{ARCH}_split1" / "last.pth.tar")
+
+    def said(script, *argv) -> str:
+        capsys.readouterr()
+        assert script.main([*test, *argv]) == 0
+        return capsys.readouterr().out
+
+    train(toy, tmp_path, "-b", 2, "--iter-size", 1, "--epochs", 2)
+    assert "% (its epoch was chosen on the same list)" in capsys.readouterr().out
+    assert chosen in said(spatial_demo_bert)
+    assert chosen not in said(spatial_demo_bert, "--checkpoint", last)
+    train(toy, tmp_path, "-e")
+    assert chosen in capsys.readouterr().out
+    toy.write_lists("val", [("v0", 17, 0)])  # a list that was not held out from choosing
+    assert chosen in said(spatial_demo_bert)
+    toy.add_video("new", 1, 17)
+    toy.write_lists("val", [("new", 17, 1)])
+    assert chosen not in said(spatial_demo_bert)
+    train(toy, tmp_path, "-b", 2, "--iter-size", 1, "--epochs", 1)
+    assert "(its epoch was chosen" not in capsys.readouterr().out
+    assert chosen not in said(spatial_demo_bert)
 
 
 def test_a_cache_of_one_crop_names_the_flag_that_fits_first(toy, tmp_path):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from datasets.files import DataError
-from engine.applying.footage import Footage, at_rate
+from datasets.sources.videos import at_rate
+from engine.applying.footage import Footage
 from engine.applying.sources import VideoSource, find_sources
 from tests.conftest import SHARED, needs_videos
 from tests.engine.applying.made import noisy, write_video

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from datasets.sources.choose import FOLDERS, PACKED, VIDEOS
+from engine.config import Recipe
+from engine.data import remedies
 from engine.files import append_whole
 from engine.metrics import EpochStats
-from engine.training.log import LOG_FILE, LoadingAdvice, RunLog, remedies
+from engine.training.log import LOG_FILE, LoadingAdvice, RunLog, few_steps
 from models import get_arch
 
 
@@ -37,6 +39,30 @@ def test_it_speaks_once_and_only_of_real_waiting(capsys):
 def test_the_end_of_a_short_epoch_counts(capsys):
     advice().check(EpochStats(clips=10, loading=5, computing=5), whole_epoch=True)
     assert "waiting for data 50 %" in capsys.readouterr().out
+
+
+def test_epochs_of_seconds_get_no_advice(capsys):
+    advice().check(EpochStats(clips=10, loading=4, computing=4), whole_epoch=True)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("videos", "batch", "iter_size", "lr", "said"),
+    [
+        (27, 8, 16, 1e-5, "27 training videos are 1 optimizer step an epoch"),
+        (27, 8, 16, 1e-5, "--batch-size 3 --iter-size 1 --lr 1e-3 (1e-4 from pretrained weights);"),
+        (60, 4, 6, 1e-2, "are 3 optimizer steps an epoch"),
+        (60, 4, 6, 1e-2, "What fits: --batch-size 4 --iter-size 1; docs/TRAINING.md, Few videos"),
+        (60, 6, 1, 1e-3, None),
+        (3570, 8, 16, 1e-5, None),
+        (6, 2, 2, 1e-3, None),  # no batch size would help
+    ],
+)
+def test_epochs_of_few_steps_are_warned_of(videos, batch, iter_size, lr, said):
+    recipe = Recipe(batch_size=batch, iter_size=iter_size, lr=lr)
+    warning = few_steps(videos, recipe, 1)
+    assert said in warning if said else warning == ""
+    assert not said or warning.startswith("\nwarning: ")
 
 
 def test_nothing_of_it_would_help_on_a_cache(capsys):
