@@ -31,10 +31,11 @@ FLOORS = [
     {"tokens"},
     {"training", "testing"},
     {"analysis", "cli"},
-    {"ablation", "applying"},
+    {"ablation", "applying", "reporting"},
     {"start"},
 ]
 MOST_FILES = 11  # of a folder; about 8 are wanted
+MOST_COMMANDS = 18  # of scripts/: a short file each
 # Names that several files define as one interface, each with its own content.
 SHARED = {
     "main",  # of a script
@@ -111,7 +112,8 @@ def test_folders_are_small_and_tests_mirror_them():
             folders[path.parent].append(path.name)
     assert len(folders) > 15
     for folder, names in folders.items():
-        assert len(names) <= MOST_FILES, folder
+        most = MOST_COMMANDS if folder == ROOT / "scripts" else MOST_FILES
+        assert len(names) <= most, folder
     for package in ("datasets", "models", "engine", "scripts"):
         for folder in (ROOT / "tests" / package).rglob("*"):
             if folder.is_dir() and folder.name != "__pycache__":

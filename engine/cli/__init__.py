@@ -25,6 +25,7 @@ from engine.cli.flag_types import (
 )
 from engine.cli.parsers import (
     caching_parser,
+    report_parser,
     single_stream_parser,
     testing_parser,
     training_config,
@@ -49,6 +50,7 @@ __all__ = [
     "positive",
     "prediction_config",
     "prediction_parser",
+    "report_parser",
     "single_stream_parser",
     "testing_parser",
     "time_order",
