@@ -1,6 +1,5 @@
 """The temporal heads: how tokens (N, T, D) become a class vector. One small class each."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -36,9 +35,8 @@ class Bert10Net(LateTemporalNet):
     def temporal(self, tokens: Tensor) -> Tensor:
         return self.dropout(self.bert(self.prepare(tokens)))  # (N, D)
 
-    @torch.no_grad()
-    def attention(self, clips: Tensor) -> Tensor:
-        return self.bert.attention_weights(self.prepare(self.forward_tokens(clips)))
+    def token_attention(self, tokens: Tensor) -> Tensor:
+        return self.bert.attention_weights(self.prepare(tokens))
 
 
 class Bert2Net(Bert10Net):

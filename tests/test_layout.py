@@ -32,6 +32,7 @@ FLOORS = [
     {"training", "testing"},
     {"analysis", "cli"},
     {"ablation", "applying", "reporting"},
+    {"explaining"},
     {"start"},
 ]
 MOST_FILES = 11  # of a folder; about 8 are wanted
