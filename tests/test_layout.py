@@ -27,16 +27,17 @@ ALLOWED = {
 FLOORS = [
     {"pickles"},
     {"files", "config", "metrics", "plots", "console"},
-    {"weights", "data", "loading", "checkpoint", "distributed", "speed"},
+    {"weights", "data", "loading", "distributed", "speed"},
+    {"checkpoint"},
     {"tokens"},
     {"training", "testing"},
     {"analysis", "cli"},
     {"ablation", "applying", "reporting"},
-    {"explaining"},
+    {"explaining", "exporting"},
     {"start"},
 ]
 MOST_FILES = 11  # of a folder; about 8 are wanted
-MOST_COMMANDS = 18  # of scripts/: a short file each
+MOST_COMMANDS = 20  # of scripts/, a short file each
 # Names that several files define as one interface, each with its own content.
 SHARED = {
     "main",  # of a script

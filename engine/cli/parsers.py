@@ -243,7 +243,7 @@ def single_stream_parser(description: str) -> argparse.ArgumentParser:
     add = parser.add_argument_group("network").add_argument
     help = "the network, one of scripts/list_archs.py (%(default)s)"
     add("--arch", "-a", default="rgb_resneXt3D64f101_bert10_FRMB", help=help)
-    help = "trained network to test (the run's best model)"
+    help = "trained network to test, or a shared folder (the run's best model)"
     add("--checkpoint", type=path, metavar="FILE", help=help)
     return parser
 
