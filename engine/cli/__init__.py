@@ -25,12 +25,12 @@ from engine.cli.flag_types import (
 )
 from engine.cli.parsers import (
     caching_parser,
-    report_parser,
     single_stream_parser,
     testing_parser,
     training_config,
     training_parser,
 )
+from engine.cli.reporting import report_parser
 
 __all__ = [
     "above_zero",

@@ -13,7 +13,6 @@ from engine.cli.flag_types import (
     non_negative,
     not_below_zero,
     path,
-    plain_name,
     positive,
     seed_number,
     shard,
@@ -24,7 +23,6 @@ from engine.config import (
     CacheConfig,
     DataConfig,
     Recipe,
-    ReportConfig,
     SpeedConfig,
     TestConfig,
     TrainingConfig,
@@ -245,17 +243,6 @@ def single_stream_parser(description: str) -> argparse.ArgumentParser:
     add("--arch", "-a", default="rgb_resneXt3D64f101_bert10_FRMB", help=help)
     help = "trained network to test, or a shared folder (the run's best model)"
     add("--checkpoint", type=path, metavar="FILE", help=help)
-    return parser
-
-
-def report_parser(description: str) -> argparse.ArgumentParser:
-    """The parser of the scripts that show score files and their videos."""
-    parser = new_parser(description, ReportConfig)
-    add = parser.add_argument
-    add("files", type=path, nargs="+", metavar="FILE.npz", help="score files of the test scripts")
-    add("--dataset", "-d", type=plain_name, help="whose videos are shown (what the JSONs say)")
-    add("--settings", type=path, metavar="DIR", help="folder of the lists (what the JSONs say)")
-    add("--frames", type=path, metavar="DIR", help="frames, packs or videos (what the JSONs say)")
     return parser
 
 
