@@ -93,7 +93,7 @@ def open_test(
     return build_stream(config, network.spec.name, network.path)
 
 
-def find_scores(stream: Stream) -> Path:
+def newest_scores(stream: Stream) -> Path:
     """The newest score file that the tests wrote of this network and split."""
     split = stream.split
     pattern = f"{split.dataset}_{stream.spec.name}_split{split.number}_*.npz"
@@ -160,7 +160,7 @@ def main(argv: list[str] | None = None) -> int:
     # a test's mistakes
     if args.mistakes:
         stream = open_test(args, network, workers=0)
-        scores = read_scores(args.scores or find_scores(stream))
+        scores = read_scores(args.scores or newest_scores(stream))
         rows = find_mistakes(stream, scores, args.mistakes)
         print(f"the {len(rows)} most certain wrong answers in {scores.path}")
         results.collect(explain_mistakes, len(rows), stream, rows, scores, network.fps)

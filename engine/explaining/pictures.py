@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
 from engine.explaining.reasons import Explanation
-from engine.plots import save_figure
+from engine.plots import flow_colours, save_figure
 
 HEAT = "inferno"  # colours of Grad-CAM
-STILL = 8  # steps of a flow image: a clip of less motion is almost white, not coloured noise
 FOR, AGAINST = "#2b6cb0", "#c53030"  # colours of spans that speak for the class, and against it
 WIDTH, LEFT, RIGHT = 10.0, 1.65, 1.0  # inches: of what lies along time, and beside it
 TITLE, FOOT, GAP = 0.85, 0.55, 0.14  # inches: above, below, and between rows
@@ -53,20 +51,6 @@ class Shown:
     def pictures(self) -> np.ndarray:
         """uint8 (T, H, W, 3)."""
         return self.frames if self.frames.shape[3] == 3 else flow_colours(self.frames)
-
-
-def flow_colours(flow: np.ndarray) -> np.ndarray:
-    """Flow images, uint8 (T, H, W, 2), 128 is no motion -> uint8 (T, H, W, 3), RGB.
-
-    The hue is the direction (right is red, down yellow-green, left cyan, up violet), the
-    saturation the distance over the clip's largest; what does not move is white.
-    """
-    x, y = np.moveaxis(flow.astype(np.float32) - 127.5, 3, 0)
-    distance, angle = cv2.cartToPolar(x.reshape(len(x), -1), y.reshape(len(y), -1))
-    hue = angle / (2 * np.pi) * 180
-    saturation = 255 * distance / max(distance.max(), STILL)
-    hsv = np.stack([hue % 180, saturation, np.full_like(hue, 255)], axis=-1).astype(np.uint8)
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).reshape(*flow.shape[:3], 3)
 
 
 def heat_over(pictures: np.ndarray, gradcam: np.ndarray) -> np.ndarray:

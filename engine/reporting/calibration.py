@@ -39,24 +39,6 @@ class Reliability:
     accuracy: float
 
 
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Scores (N, classes) -> probabilities, float64; a row that is not finite throughout is NaN."""
-    scores = np.where(np.isfinite(scores).all(axis=1, keepdims=True), scores, np.nan)
-    powers = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
-
-
-def unit_scale(streams: list[np.ndarray]) -> np.ndarray:
-    """What fused scores are multiplied by before the softmax, (N, 1).
-
-    Fusion adds score vectors of unit length, whose softmax would be nearly uniform. They are scaled
-    back to the mean length of the streams' own vectors, and divided by the number of streams: two
-    equal streams then have the probabilities of one.
-    """
-    lengths = [np.linalg.norm(own.astype(np.float64), axis=1, keepdims=True) for own in streams]
-    return np.mean(lengths, axis=0) / len(streams)
-
-
 def reliability(probabilities: np.ndarray, correct: np.ndarray) -> Reliability | None:
     """Bins of equal width, and the expected calibration error over them.
 

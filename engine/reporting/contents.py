@@ -14,8 +14,8 @@ from datasets.files import printable, read_json
 from engine.analysis.summary import summarize_runs
 from engine.config import ReportConfig
 from engine.files import run_folder
-from engine.metrics import confusion_matrix, predicted_classes, topk_hits
-from engine.reporting.calibration import Reliability, reliability, softmax, unit_scale
+from engine.metrics import confusion_matrix, predicted_classes, softmax, topk_hits, unit_scale
+from engine.reporting.calibration import Reliability, reliability
 from engine.reporting.trainings import Training, read_trainings
 from engine.testing.score_files import ScoreFile, match_files, read_scores
 from engine.testing.score_runs import group_runs

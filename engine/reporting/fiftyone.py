@@ -23,8 +23,9 @@ from datasets.sources.videos import find_video
 from engine import UsageError
 from engine.config import ReportConfig
 from engine.files import resolve, write_json
+from engine.plots import flow_colours
 from engine.reporting.contents import ReportContent, Tested, read_contents
-from engine.reporting.media import flow_colours, open_test_videos
+from engine.reporting.media import FULL_FLOW, open_test_videos
 
 SIZE = (340, 256)  # of the MP4s
 RATE = 25  # frames a second; frame folders do not say theirs
@@ -103,7 +104,7 @@ def _media(split: Split, reader: Reader, record: VideoRecord, folder: Path) -> s
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         for _, images in reader.read_parts(record, np.arange(1, record.count + 1)):
             for image in images:
-                rgb = image if image.shape[-1] == 3 else flow_colours(image)
+                rgb = image if image.shape[-1] == 3 else flow_colours(image, FULL_FLOW)
                 frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
                 container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
@@ -20,6 +19,7 @@ from datasets.sources.choose import FOLDERS, Split
 from datasets.sources.reader import Reader, read_header
 from engine.config import DataConfig, ReportConfig
 from engine.data import data_folder, lists_folder
+from engine.plots import flow_colours
 from engine.reporting.contents import Tested
 from engine.testing.score_files import ScoreFile
 from models import get_arch
@@ -28,6 +28,7 @@ from models.archs import ArchError
 FRAMES = 12  # of a preview that plays
 HEIGHT, WIDEST = 120, 214  # pixels
 QUALITY = 55  # of WebP
+FULL_FLOW = 32  # steps of a flow image that are shown in full colour
 PLAYING = 0.75  # share of the room that previews with several frames may take
 
 
@@ -142,16 +143,7 @@ def _film(reader: Reader, record: VideoRecord, frames: int) -> str:
     chosen = spread(numbers, frames) if frames > 1 else [record.count // 2 + 1]
     images = reader.read(record, np.array(chosen))
     if images.shape[-1] == 2:
-        images = np.stack([flow_colours(image) for image in images])
+        images = flow_colours(np.stack(images), FULL_FLOW)
     buffer = io.BytesIO()
     Image.fromarray(np.concatenate(list(images), axis=1)).save(buffer, "WEBP", quality=QUALITY)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def flow_colours(flow: np.ndarray) -> np.ndarray:
-    """Flow uint8 (H, W, 2), 128 for no movement -> RGB: hue is the direction, value the length."""
-    x, y = flow.astype(np.float32).transpose(2, 0, 1) - 128
-    length, angle = cv2.cartToPolar(x, y, angleInDegrees=True)
-    hue, full = angle / 2, np.full_like(angle, 255)
-    pixels = np.stack([hue, full, np.clip(4 * length, 0, 255)], axis=-1).astype(np.uint8)
-    return cv2.cvtColor(pixels, cv2.COLOR_HSV2RGB)

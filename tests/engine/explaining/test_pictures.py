@@ -9,13 +9,13 @@ from engine.explaining.film import BANNER, SIDE, film_explanation
 from engine.explaining.pictures import (
     Shown,
     draw_explanation,
-    flow_colours,
     headline,
     heat_over,
     percent,
     runners_up,
 )
 from engine.explaining.reasons import Explanation
+from engine.plots import flow_colours
 
 NAMES = ["left", "right", "a $ in the name, and a very long one " * 3]
 SPANS = np.stack([np.arange(0, 16, 2), np.arange(2, 18, 2)], axis=1)

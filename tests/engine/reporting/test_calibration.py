@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from engine.metrics import fuse
-from engine.reporting.calibration import BINS, reliability, softmax, unit_scale
+from engine.metrics import fuse, softmax, unit_scale
+from engine.reporting.calibration import BINS, reliability
 
 
 def test_softmax_of_extremes_is_finite_and_of_nan_is_nan():
