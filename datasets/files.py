@@ -1,5 +1,6 @@
 """Files and names from outside: read with limits, checked before use; and files written whole."""
 
+import codecs
 import contextlib
 import errno
 import io
@@ -145,10 +146,11 @@ def read_text(path: Path, most: int = MOST_TEXT, what: str = "file") -> str:
 def read_lines(path: Path, most: int = MOST_TEXT, what: str = "file") -> list[tuple[str, str]]:
     """("file:line", stripped line) of a text file's lines that are not blank.
 
-    Only a line feed ends a line: other separators, such as U+2028, are part of it.
+    Only a line feed ends a line: other separators, such as U+2028, are part of it. A byte-order
+    mark before a line is dropped: files that were joined have them inside.
     """
     lines = io.StringIO(read_text(path, most, what), newline="\n")
-    stripped = ((n, line.strip(BLANKS)) for n, line in enumerate(lines, 1))
+    stripped = ((n, line.lstrip("\ufeff").strip(BLANKS)) for n, line in enumerate(lines, 1))
     return [(f"{path}:{n}", line) for n, line in stripped if line]
 
 
@@ -164,7 +166,7 @@ def read_json(path: Path, kind: type[T], most: int = MOST_TEXT) -> T:
 def decode_json(content: bytes, kind: type[T], name: str) -> T:
     """The same of bytes; `name` is the file's, for messages."""
     try:
-        return msgspec.json.decode(content, type=kind)
+        return msgspec.json.decode(content.removeprefix(codecs.BOM_UTF8), type=kind)
     except (ValueError, RecursionError) as error:
         raise DataError(f"cannot read {name}: {error}") from None
 

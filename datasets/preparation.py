@@ -14,6 +14,7 @@ from datasets.sources.folders import USUAL_NAMES, FrameNames, count_images
 RECORD_FILE = "preparation.json"
 UNFINISHED = ".unfinished"  # where, or under what ending, a file or folder is being written
 MOST_RECORD = 1 << 20  # bytes
+CLIP = 64  # frames of a clip of most networks
 MOST_SIDE = 16384  # pixels of an image's width or height
 
 Side = Annotated[int, msgspec.Meta(ge=1, le=MOST_SIDE)]
@@ -41,6 +42,7 @@ class Preparation:
         other_fps: how many of them have a rate more than 5 % from `fps`.
         changing: how many change their rate.
         turned: how many are upright where the frames lie, or the reverse.
+        short: how many have fewer than CLIP frames.
     """
 
     width: Side | None = 340
@@ -57,6 +59,7 @@ class Preparation:
     other_fps: Videos | None = field(default=None, compare=False)
     changing: Videos | None = field(default=None, compare=False)
     turned: Videos | None = field(default=None, compare=False)
+    short: Videos | None = field(default=None, compare=False)
 
     @property
     def has_flow(self) -> bool:
@@ -77,25 +80,31 @@ class Preparation:
         facts = {key: value for key, value in asdict(self).items() if value is not None}
         write_lines(frames / RECORD_FILE, [json.dumps(self.settings() | facts, indent=2)])
 
-    def remarks(self) -> list[str]:
-        """What a user should know of the videos, a line each with its count."""
-        of, lines = f"of {self.videos} videos", []
+    def remarks(self) -> dict[str, str]:
+        """What a user should know of the videos: kind -> a line with its count."""
+        of, lines = f"of {self.videos} videos", {}
         if self.turned and self.width and self.height:
             shapes = ("wider than high", "higher than wide")
             shape = shapes[self.width > self.height]
-            lines.append(
+            lines["turned"] = (
                 f"{self.turned} {of} are {shape} and are stretched to {self.width}x{self.height}; "
                 f"for such videos give --width {self.height} --height {self.width}, or crop them"
             )
         if self.changing:
-            lines.append(
+            lines["rate-changes"] = (
                 f"{self.changing} {of} change their frame rate: every frame counts as one step in "
                 "time, so that motion seems to change its speed; prepare them with --fps N"
             )
         if self.other_fps:
-            lines.append(
+            lines["other-rate"] = (
                 f"{self.other_fps} {of} have another frame rate than {self.fps:g} a second (the "
                 "median): the same motion is faster or slower there; prepare them with --fps N"
+            )
+        if self.short:
+            lines["short"] = (
+                f"{self.short} {of} have fewer than the {CLIP} frames of most networks' clips; a "
+                "clip repeats such a video. Networks of 16 or 32 frames need less "
+                "(scripts/list_archs.py)"
             )
         return lines
 

@@ -5,11 +5,13 @@ is one line that names the way out, and Ctrl-C ends the command without a traceb
 user's mistake into one line and exit code 1.
 """
 
+import contextlib
 import os
+import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -58,6 +60,23 @@ if _is_command():
     sys.excepthook = _say_what_is_missing
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as by nohup
         signal.signal(signal.SIGINT, _leave)
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """Around work that goes on where it was when its command is run again: Ctrl-C says so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"this goes on where it was: {_command()}") from None
+
+
+def _command() -> str:
+    """What was typed to start this process."""
+    with contextlib.suppress(ValueError):  # from another folder, or another drive
+        script = str(Path(sys.argv[0]).resolve().relative_to(Path.cwd()))
+        return shlex.join(["python", script, *sys.argv[1:]])
+    return shlex.join(["python", *sys.argv])
 
 
 def run(main: Callable[[], int | None]) -> None:

@@ -160,7 +160,7 @@ class BERT(nn.Module):
 
     def _embed(self, tokens: Tensor) -> Tensor:
         if self.clsToken is not None:
-            token = self.clsToken.expand(len(tokens), -1, -1)
+            token = self.clsToken.expand(tokens.shape[0], -1, -1)
             if self.zero_start:
                 token = token + tokens.mean(dim=1, keepdim=True)
             tokens = torch.cat([token, tokens], dim=1)

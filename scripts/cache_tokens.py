@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.start import run
+from engine.start import resumable, run
 
 from engine import cli
 from engine.config import CacheConfig
@@ -25,7 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.checkpoint is not None and args.weights != "auto":
         parser.error("give --weights or --checkpoint")
-    return fill_cache(cli.fill(CacheConfig, args))
+    with resumable():
+        return fill_cache(cli.fill(CacheConfig, args))
 
 
 if __name__ == "__main__":

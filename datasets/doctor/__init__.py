@@ -39,9 +39,12 @@ def examine(
     """
     # names
     findings = [*check_lists(dataset, group), *counts.check_unlisted(dataset)]
-    # images
+    # what the videos were
     frames, names = dataset.frames, dataset.spec.names
     preparation = read_preparation(frames)
+    remarks = preparation.remarks() if preparation else {}
+    findings += [Finding("warning", kind, "", line) for kind, line in remarks.items()]
+    # images
     checks = ImageChecks(frames, names, dataset.modalities, preparation, dataset.fixes, deep)
     folders = {video: folder for video, folder in dataset.folders.items() if folder is not None}
     with ProcessPoolExecutor(max(1, min(workers, len(folders)))) as pool:

@@ -1,6 +1,7 @@
 """Many videos -> frame folders and flow, in a process pool, and their lists."""
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from datasets.files import DataError, check_writable, write_lines
 from datasets.flow.engines import flow_spec
 from datasets.lists import SUBSET_NAMES, read_list
-from datasets.preparation import RECORD_FILE, Preparation, is_finished, read_preparation
+from datasets.preparation import CLIP, RECORD_FILE, Preparation, is_finished, read_preparation
 from datasets.prepare.collect import Shard, Video, check_video
 from datasets.prepare.extract import add_flow, extract
 from datasets.prepare.work import path_inside, remove_unfinished
@@ -29,6 +30,7 @@ from datasets.sources.folders import (
 from datasets.sources.videos import read_frames
 
 Make = Callable[[Video | str], VideoFacts | None]
+MOST_LOST = 0.02  # share of frames that a file may claim too many
 RGB_LISTS = "*_rgb_split*.txt"
 check_writable_once = lru_cache(maxsize=None)(check_writable)  # in a process
 
@@ -36,13 +38,14 @@ check_writable_once = lru_cache(maxsize=None)(check_writable)  # in a process
 class Prepared(NamedTuple):
     """How many there are, how many of a shard's or of all were done, and name -> why not.
 
-    `facts` are those of the video files that were done.
+    `facts` are those of the video files that were done, `damaged` what some of them lack.
     """
 
     total: int
     done: int
     failures: dict[str, str]
     facts: list[VideoFacts]
+    damaged: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Workers:
         processes: that work at once.
         device: where they compute flow.
         shard: which of several machines this is.
+        keep_damaged: use a video that cannot be decoded to its end up to there.
     """
 
     frames: Path
@@ -64,17 +68,32 @@ class Workers:
     processes: int
     device: str
     shard: Shard | None
+    keep_damaged: bool = False
 
     def extract(self, root: Path, video: Video) -> VideoFacts | None:
-        """Frames and flow of a video below `root`; raises DataError if `check_video` does."""
+        """Frames and flow of a video below `root`; raises DataError if `check_video` does.
+
+        A damaged one raises DataError unless `keep_damaged`; then the facts tell of the damage.
+        """
         check_video(root, video)
         folder = path_inside(self.frames, video.folder)
+        damage = [] if self.keep_damaged else None
         if not is_finished(folder, self.preparation, self.names):
             check_writable_once(self.frames)
             size = (self.preparation.width, self.preparation.height)
-            pictures = read_frames(root / video.path, size, self.preparation.resampled)
+            pictures = read_frames(root / video.path, size, self.preparation.resampled, damage)
             extract(pictures, self.frames, video.folder, self.preparation, self.device)
-        return try_measure(root / video.path)
+        facts, count = try_measure(root / video.path), count_images(folder, self.names, "rgb")[0]
+        if facts is None:
+            return None
+        claimed = facts.frames
+        if self.preparation.resampled:
+            claimed *= self.preparation.resampled / facts.fps if facts.fps else 0
+        if count < claimed - max(2, MOST_LOST * claimed):
+            reason = damage[0] if damage else "the file breaks off"
+            note = f"{count} of {claimed:.0f} frames are used: {reason}"
+            facts = replace(facts, damage=note)
+        return replace(facts, frames=count)
 
     def add_flow(self, folder: str) -> None:
         if not is_finished(path_inside(self.frames, folder), self.preparation, self.names):
@@ -101,8 +120,12 @@ class Workers:
             for item, each in zip(mine, made, strict=True)
             if isinstance(each, DataError)
         }
-        facts = [each for each in made if isinstance(each, VideoFacts)]
-        return Prepared(len(items), len(mine) - len(failures), failures, facts)
+        facts = {
+            str(i): each for i, each in zip(mine, made, strict=True) if isinstance(each, VideoFacts)
+        }
+        damaged = {name: each.damage for name, each in facts.items() if each.damage}
+        done = len(mine) - len(failures)
+        return Prepared(len(items), done, failures, [*facts.values()], damaged)
 
 
 def _try(make: Make, item: Video | str) -> VideoFacts | DataError | None:
@@ -114,7 +137,8 @@ def _try(make: Make, item: Video | str) -> VideoFacts | DataError | None:
 
 
 def _one_thread(with_torch: bool) -> None:
-    """Processes are the parallelism."""
+    """Processes are the parallelism; Ctrl-C ends them at once, and their parent tells of it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     cv2.setNumThreads(1)
     if with_torch:
         import torch
@@ -139,6 +163,7 @@ def record_facts(
         videos=len(facts),
         other_fps=0 if wanted else sum(abs(rate / fps - 1) > OTHER_RATE for rate in rates),
         changing=0 if wanted else sum(each.changing for each in facts),
+        short=sum(0 < each.frames < CLIP for each in facts),
         turned=sum((width > height) != lying for width, height in shapes),
     )
     preparation.write(frames)

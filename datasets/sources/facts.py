@@ -28,11 +28,15 @@ class VideoFacts:
         fps: frames per second on average, None where the file does not tell.
         size: (width, height) in pixels as players show it.
         changing: whether the frame rate changes within the video.
+        frames: how many the file claims, 0 where it does not.
+        damage: what of it is not there, for people; "" if nothing is known to be missing.
     """
 
     fps: float | None
     size: tuple[int, int]
     changing: bool
+    frames: int = 0
+    damage: str = ""
 
 
 def measure(path: Path) -> VideoFacts:
@@ -42,7 +46,7 @@ def measure(path: Path) -> VideoFacts:
         with av.open(str(path)) as container:
             stream = video_stream(container)
             stated, tick = stream.average_rate, stream.time_base
-            frame = next(container.decode(stream), None)
+            frames, frame = max(len(times), stream.frames), next(container.decode(stream), None)
     except (av.FFmpegError, OSError) as error:
         raise DataError(error.strerror or type(error).__name__) from None
     if frame is None:
@@ -58,10 +62,8 @@ def measure(path: Path) -> VideoFacts:
         seen = 1 / float(gaps.mean() * tick)
         if changing or not fps or abs(seen / fps - 1) > OTHER_RATE:
             fps = seen
-    known = 0 < fps <= MOST_FPS
-    return VideoFacts(
-        round(fps, 3) if known else None, size[::-1] if frame.rotation % 180 else size, changing
-    )
+    size = size[::-1] if frame.rotation % 180 else size
+    return VideoFacts(round(fps, 3) if 0 < fps <= MOST_FPS else None, size, changing, frames)
 
 
 def try_measure(path: Path) -> VideoFacts | None:

@@ -161,14 +161,18 @@ class Decoder:
 
 
 def read_frames(
-    path: Path, size: tuple[int, int], fps: float | None = None
+    path: Path,
+    size: tuple[int, int],
+    fps: float | None = None,
+    damage: list[str] | None = None,
 ) -> Iterator[np.ndarray]:
     """Every frame of a video, uint8 (H, W, 3) in BGR order, stretched to `size` (width, height).
 
     `fps`: frames per second that they are resampled to; None: as they come.
 
     Raises DataError, with the number of frames decoded so far, if the file cannot be opened,
-    holds no video, breaks off, or decodes to nothing.
+    holds no video, breaks off, or decodes to nothing. Given a list for its `damage`, a video that
+    breaks off ends there, and the reason is appended.
     """
     done = 0
 
@@ -188,7 +192,11 @@ def read_frames(
                 yield picture
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or type(error).__name__
-        raise DataError(f"decoding failed after frame {done}: {reason}") from None
+        damaged = f"decoding failed after frame {done}: {reason}"
+        if damage is None or done < 2:
+            hint = f"; --keep-damaged uses the {done} frames" if done > 1 else ""
+            raise DataError(damaged + hint) from None
+        damage.append(damaged)
     if done == 0:
         raise DataError("the video has no frames")
 

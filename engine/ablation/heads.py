@@ -12,16 +12,19 @@ from torch.utils.data import DataLoader
 from datasets import DataError
 from datasets.samplers import TrainingBatches
 from engine.config import Recipe
+from engine.files import resolve
 from engine.metrics import count_flops
 from engine.testing.score import score_all
 from engine.testing.stream import CACHED_BATCH, Stream, cached_clips
 from engine.testing.token_order import NORMAL, TimeOrder
 from engine.tokens.cache import CachedSubset, TokenCache
-from engine.tokens.dataset import TokenDataset, cached_split, freeze_encoder
+from engine.tokens.dataset import TokenDataset, cached_split, cached_weights, freeze_encoder
 from engine.training.epoch import train_one_epoch
 from engine.training.log import Progress
 from engine.training.state import TrainingState
+from engine.weights.choose import AUTO, start_from_weights
 from models import NETWORKS, ArchSpec, VideoNet
+from models.finetuning import freeze
 from opt import adamw, sgd
 
 OPTIMIZERS = {"adamw": adamw, "sgd": sgd}
@@ -41,17 +44,23 @@ class Setting:
 def head_size(spec: ArchSpec, classes: int) -> tuple[int, float]:
     """Parameters after the backbone, and its GMACs for a clip; nothing is computed."""
     with torch.device("meta"), torch.no_grad():
-        model = _new_network(spec, classes, torch.device("meta")).eval()
+        model = NETWORKS[spec.head](spec, classes).eval()
+        freeze_encoder(model)
         encoded = model.encode(torch.empty(1, *spec.clip_shape))
         flops = count_flops(model, encoded)
     return sum(p.numel() for p in model.parameters() if p.requires_grad), flops / 2e9
 
 
-def _new_network(spec: ArchSpec, classes: int, device: torch.device) -> VideoNet:
-    """A network that starts at tokens; its encoder is frozen and not used."""
-    model = NETWORKS[spec.head](spec, classes).to(device)
-    freeze_encoder(model)
-    return model
+def _new_network(spec: ArchSpec, classes: int, cache: TokenCache, device: torch.device) -> VideoNet:
+    """A network that starts at what the cache holds; what is below is frozen and not used.
+
+    Behind a cache of maps it begins with the weights that the cache was made with.
+    """
+    model, at = NETWORKS[spec.head](spec, classes), cache.metadata["at"]
+    if at:
+        start_from_weights(model, cached_weights(AUTO, cache), resolve(None, "weights"))
+    freeze_encoder(model, at)
+    return model.to(device)
 
 
 def tokens_of(model: VideoNet, encoded: Tensor) -> Tensor:
@@ -61,6 +70,8 @@ def tokens_of(model: VideoNet, encoded: Tensor) -> Tensor:
     Raises DataError unless they are of the network's shape.
     """
     encoded = encoded.float()
+    if model.starts_at:
+        return encoded
     if encoded.ndim == 5 and not model.encodes:
         encoded = model.spatial_pool(encoded)
     shape, width, length = tuple(encoded.shape[1:]), model.width, model.num_tokens
@@ -72,6 +83,7 @@ def tokens_of(model: VideoNet, encoded: Tensor) -> Tensor:
 def train_head(
     spec: ArchSpec,
     classes: int,
+    cache: TokenCache,
     subset: CachedSubset,
     setting: Setting,
     batch_size: int,
@@ -84,13 +96,14 @@ def train_head(
     """
     # seed, model, optimizer
     torch.manual_seed(seed)
-    model = _new_network(spec, classes, device)
+    model = _new_network(spec, classes, cache, device)
     tuned = asdict(setting)
     make = OPTIMIZERS[tuned.pop("optimizer")]
-    how = {"scheduler": "cosine", "warmup_epochs": WARMUP_EPOCHS, "freeze_backbone": True}
-    recipe = Recipe(batch_size=batch_size, **tuned, **how)
+    how = {"scheduler": "cosine", "warmup_epochs": WARMUP_EPOCHS, "freeze_bn": True}
+    recipe = Recipe(batch_size=batch_size, freeze_backbone=not model.starts_at, **tuned, **how)
+    frozen = freeze(model, recipe.freeze_backbone, recipe.freeze_bn)
     optimizer = make(model.parameters(), recipe.lr, recipe.momentum, recipe.weight_decay)
-    state = TrainingState(model, optimizer, recipe)
+    state = TrainingState(model, optimizer, recipe, frozen)
     # data
     data = TokenDataset(subset, training=True, seed=seed)
     batches = TrainingBatches(len(data), batch_size, seed)
@@ -120,6 +133,7 @@ def score_head(
         checkpoint=Path(),
         read=partial(cached_clips, subset, 1, 1),
         prepare=partial(tokens_of, model),
+        encode=model.encode if model.starts_at else torch.nn.Identity(),
         batch_size=CACHED_BATCH,
         order=TimeOrder(order),
     )

@@ -34,7 +34,7 @@ class TokenSweep:
         self, ledger: Ledger, config: AblationConfig, cache: TokenCache, device: torch.device
     ):
         self.ledger, self.config, self.cache = ledger, config, cache
-        self.train = partial(train_head, batch_size=config.batch_size, device=device)
+        self.train = partial(train_head, cache=cache, batch_size=config.batch_size, device=device)
         self.split, self.classes = cache.metadata["split"], cache.metadata["class_names"]
         names = [record.folder for record in cache.train.records]
         self.folds = grouped_folds(groups_of(names, config.group), config.folds)
@@ -65,7 +65,9 @@ class TokenSweep:
         inside = self.cache.train.take(np.flatnonzero(self.folds != fold))
         held_out = self.cache.train.take(np.flatnonzero(self.folds == fold))
         try:
-            model, losses = self.train(spec, len(self.classes), inside, setting, seed=fold)
+            model, losses = self.train(
+                spec, len(self.classes), subset=inside, setting=setting, seed=fold
+            )
         except NonFiniteLoss:
             return {"right": 0, "loss": None, "train_loss": None}
         scores, _ = score_head(model, self.cache, held_out)
@@ -77,7 +79,9 @@ class TokenSweep:
         cache, train, val = self.cache, self.cache.train, self.cache.val
         # train
         try:
-            model, losses = self.train(spec, len(self.classes), train, setting, seed=seed)
+            model, losses = self.train(
+                spec, len(self.classes), subset=train, setting=setting, seed=seed
+            )
         except NonFiniteLoss as error:
             model, record = None, {"diverged": str(error)}
         else:

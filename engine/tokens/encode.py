@@ -27,6 +27,8 @@ from engine.tokens.arrays import store_tokens
 from engine.tokens.cache import count_views, video_path
 from models import VideoNet
 
+LINE_SECONDS = 10.0  # from one line to the next where no terminal shows a bar
+
 
 class RememberingReader(Reader):
     """Reads an image once for as long as the same video is asked for."""
@@ -156,6 +158,7 @@ class TokenWriter:
         with tqdm(
             total=sum(clips.values()), desc=name, unit="clip", dynamic_ncols=True, disable=silent
         ) as bar:
+            start = said = time.perf_counter()
             for subset, videos in todo.items():
                 encoded = in_batches(self.views_of(subset, videos), self.batch_size, self.encode)
                 for video, found in itertools.groupby(encoded, key=lambda pair: pair[0].row):
@@ -169,3 +172,8 @@ class TokenWriter:
                     tokens = np.concatenate(parts)
                     assert len(tokens) == clips[subset, video]
                     store_tokens(video_path(self.folder, subset, video), tokens)
+                    now = time.perf_counter()
+                    if bar.disable and silent is None and now - said >= LINE_SECONDS:
+                        said, left = now, (now - start) * (bar.total / self.clips - 1)
+                        line = f"{name}: {self.clips} of {bar.total} clips, {left:.0f} s left"
+                        print(line, flush=True)

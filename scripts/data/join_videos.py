@@ -39,7 +39,13 @@ def main(argv: list[str] | None = None) -> int:
     add("--background", metavar="CLASS", help="the class whose clips are no action")
     add("--clips", type=cli.positive, default=12, help="clips of a joined video (%(default)s)")
     add("--fps", type=cli.above_zero, default=30, help="frames a second to write (%(default)s)")
-    add("--size", type=image_size, default=(340, 256), metavar="WxH", help="pixels (340x256)")
+    add(
+        "--size",
+        type=image_size,
+        default=(340, 256),
+        metavar="WxH",
+        help="WIDTHxHEIGHT to write, pixels (340x256)",
+    )
     add("--seed", type=cli.non_negative, default=0, help="of the clips' order (%(default)s)")
     args = parser.parse_args(argv)
     clips = find_clips(args.videos, args.include or ["*"])

@@ -25,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from engine.start import run
+from engine.start import resumable, run
 
 from datasets.files import DataError, check_writable, printable
 from datasets.flow.engines import FLOW_ENGINES, create_flow, flow_spec
@@ -46,6 +46,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("videos", type=path, nargs="?", metavar="VIDEOS", help="folder of the videos")
     add("--csv", type=path, help="file that lists the videos, instead of class folders")
+    help = "use a video that breaks off up to there, instead of leaving it out"
+    add("--keep-damaged", action="store_true", help=help)
     add("--flow-only", action="store_true", help="compute flow from frames that are there already")
     add("--shard", type=shard, metavar="i/n", help="prepare the i-th of n shares of the videos")
     add("--device", help="where tvl1-torch and raft compute (cuda if there is one)")
@@ -130,8 +132,11 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
     if not (args.no_lists or args.shard):
         check_writable(settings)
     start_preparation(frames, preparation)
-    workers = jobs.Workers(frames, preparation, names, args.workers, device, args.shard)
+    places = (frames, preparation, names)
+    workers = jobs.Workers(*places, args.workers, device, args.shard, args.keep_damaged)
     outcome = workers.run(partial(workers.extract, root), sorted(videos, key=str))
+    for name, damage in sorted(outcome.damaged.items()):
+        print(f"damaged: {printable(name, lines=False)}: {damage}", file=sys.stderr)
     if args.shard:
         return report_shard(workers, outcome, report)
     preparation = jobs.record_facts(frames, preparation, outcome.facts)
@@ -145,10 +150,10 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
             done += f"; split {args.split}: {listed['train']} for training, "
             done += f"{listed['val']} for testing, lists in {settings}"
         report(done)
-        for line in preparation.remarks():
-            report(f"note: {line}")
     finally:
         code = report_failures(outcome.failures, report)
+        for line in preparation.remarks().values():
+            print(f"note: {line}", file=sys.stderr)
     return code
 
 
@@ -205,11 +210,11 @@ def report_failures(failures: dict[str, str], report: Report) -> int:
 def main(argv: list[str] | None = None, report: Report = print) -> int:
     args = parse_args(argv)
     frames, settings = data_places(args)
-    if args.flow_only:
-        return add_flow_only(args, frames, settings / args.dataset, report)
-    if args.videos is None:
+    if args.videos is None and not args.flow_only:
         raise UsageError("give VIDEOS, the folder of the videos, or --flow-only")
-    return prepare(args, frames, settings / args.dataset, report)
+    make = add_flow_only if args.flow_only else prepare
+    with resumable():
+        return make(args, frames, settings / args.dataset, report)
 
 
 if __name__ == "__main__":

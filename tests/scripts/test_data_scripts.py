@@ -79,7 +79,8 @@ def test_class_folders_and_patterns(videos, tmp_path):
     record = json.loads((tmp_path / "frames" / "preparation.json").read_text())
     settings = {"width": 48, "height": 32, "quality": 95, "flow": "dis", "bound": 20.0}
     facts = {"fps": 10.0, "decoded": "64x48", "videos": 8}
-    assert record == settings | facts | {"other_fps": 0, "changing": 0, "turned": 0}
+    counts = {"other_fps": 0, "changing": 0, "turned": 0, "short": 8}
+    assert record == settings | facts | counts
     image = cv2.imread(str(tmp_path / "frames/hug/set1_0 (#)/img_00001.jpg"))
     assert image.shape == (32, 48, 3)
 
@@ -543,4 +544,5 @@ def test_from_the_official_archives_to_a_clean_report(tmp_path, dataset, write, 
     arguments = ["-d", dataset, *places, "--json", str(report)]
     assert doctor.main(arguments, printed.append) == 0
     findings = json.loads(report.read_text())["findings"]
-    assert {(f["severity"], f["kind"]) for f in findings} == kinds
+    short = {("warning", "short")}  # all are: a few frames each
+    assert {(f["severity"], f["kind"]) for f in findings} == kinds | short

@@ -5,10 +5,13 @@ import torch
 
 import two_stream_bert2
 from datasets import DataError
+from datasets.preparation import read_preparation
+from datasets.prepare.collect import read_csv
 from engine import UsageError
 from engine.files import CheckpointError
 from engine.weights.choose import find_weights
 from models import ArchError, get_arch
+from models.backbones import BACKBONES
 from scripts import cache_tokens
 from scripts.data import doctor
 from scripts.eval import spatial_demo3D, spatial_demo_bert
@@ -46,6 +49,25 @@ def test_a_missing_list_names_the_splits_that_are_there(toy, tmp_path, capsys):
         path.unlink()
     with pytest.raises(DataError, match="no split has a list there"):
         train(toy, tmp_path, "--skip-doctor")
+
+
+def test_files_may_begin_with_a_byte_order_mark(toy, tmp_path, capsys):
+    """As Windows' editors write them; joined lists have them inside."""
+    for path in toy.lists.iterdir():
+        lines = path.read_text().splitlines(keepends=True)
+        halves = ["".join(lines[:2]), "".join(lines[2:])]
+        path.write_bytes(b"".join(half.encode("utf-8-sig") for half in halves))
+    assert train(toy, tmp_path, "-b", 2, "--iter-size", 1, "--epochs", 1) == 0
+    content = torch.load(next(tmp_path.glob("runs/*/last.pth.tar")), weights_only=True)
+    assert content["class_names"] == ["left", "middle", "right"]
+    doctor.main(toy.flags, (lines := []).append)
+    assert not any(kind in line for line in lines for kind in ("bad-line", "no-folder"))
+    preparation = toy.frames / "preparation.json"
+    preparation.write_bytes(b"\xef\xbb\xbf" + b'{"width": 64, "height": 48}')
+    assert read_preparation(toy.frames).width == 64
+    table = tmp_path / "videos.csv"
+    table.write_bytes("video,class,part\na.mp4,hug,train\n".encode("utf-8-sig"))
+    assert [video.subset for video in read_csv(table)] == ["train"]
 
 
 def test_a_wrong_architecture_names_the_closest_five():
@@ -128,3 +150,11 @@ def test_a_cache_of_one_crop_names_the_flag_that_fits_first(toy, tmp_path):
         with pytest.raises(UsageError, match="^give --no-ten-crop, which fits this cache"):
             script.main([*toy.flags, *runs, *cached])
         assert script.main([*toy.flags, *runs, *cached, "--no-ten-crop"]) == 0
+
+
+def test_the_documents_say_what_each_backbone_sees():
+    section = (ROOT / "docs/DATA.md").read_text().partition("## Frame rate and scale\n")[2]
+    for backbone in BACKBONES.values():
+        (row,) = (line for line in section.splitlines() if line.startswith(f"| `{backbone.name}`"))
+        spec = backbone.inputs["rgb"]
+        assert "{}x{}, {}x{}".format(*spec.resize, spec.crop, spec.crop) in row

@@ -14,10 +14,10 @@ from datasets.sources.facts import VideoFacts, measure
 from tests.conftest import SHARED, needs_videos
 
 CLIPS = {
-    "arm_wrestling.mp4": (28.0, (340, 256)),
-    "flip_pancake.mkv": (30.0, (426, 240)),
-    "several_shots.mp4": (29.97, (426, 240)),
-    "corrupted.mp4": (10.0, (1280, 720)),
+    "arm_wrestling.mp4": (28.0, (340, 256), 280),
+    "flip_pancake.mkv": (30.0, (426, 240), 310),
+    "several_shots.mp4": (29.97, (426, 240), 300),
+    "corrupted.mp4": (10.0, (1280, 720), 50),
 }
 
 
@@ -38,8 +38,9 @@ def write_timed(path: Path, times: list[int], size: tuple[int, int] = (64, 48)) 
 @needs_videos
 @pytest.mark.parametrize("name", CLIPS)
 def test_real_videos(name):
-    fps, size = CLIPS[name]
-    assert measure(SHARED / "data/clips" / name) == VideoFacts(fps, size, changing=False)
+    fps, size, frames = CLIPS[name]
+    facts = VideoFacts(fps, size, changing=False, frames=frames)
+    assert measure(SHARED / "data/clips" / name) == facts
 
 
 @pytest.mark.parametrize(
@@ -66,11 +67,12 @@ def test_the_record_holds_the_median_rate_and_counts_and_says_them_once(tmp_path
     asked = Preparation(flow="none")
     start_preparation(tmp_path, asked)
     facts = [VideoFacts(30.0, (640, 480), False)] * 5 + [VideoFacts(None, (100, 100), False)]
-    facts += [VideoFacts(15.0, (480, 640), False), VideoFacts(29.97, (640, 480), True)]
+    facts += [VideoFacts(15.0, (480, 640), False, 63), VideoFacts(29.97, (640, 480), True, 12)]
     recorded = record_facts(tmp_path, asked, facts)
     assert read_preparation(tmp_path).remarks() == recorded.remarks()
     assert (recorded.fps, recorded.decoded, recorded.videos) == (30.0, "640x480", 8)
-    turned, changing, other = recorded.remarks()
+    turned, changing, other, short = recorded.remarks().values()
+    assert short.startswith("2 of 8 videos have fewer than the 64 frames")
     assert turned.startswith("1 of 8 videos are higher than wide and are stretched to 340x256")
     assert changing.startswith("1 of 8 videos change their frame rate")
     assert other.startswith("1 of 8 videos have another frame rate than 30 a second")
