@@ -1,5 +1,6 @@
 """The temporal heads: how tokens (N, T, D) become a class vector. One small class each."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -51,12 +51,14 @@ def head_size(spec: ArchSpec, classes: int) -> tuple[int, float]:
     return sum(p.numel() for p in model.parameters() if p.requires_grad), flops / 2e9
 
 
-def _new_network(spec: ArchSpec, classes: int, cache: TokenCache, device: torch.device) -> VideoNet:
-    """A network that starts at what the cache holds; what is below is frozen and not used.
+def _new_network(
+    spec: ArchSpec, classes: int, device: torch.device, cache: TokenCache | None
+) -> VideoNet:
+    """A network that starts at what a cache holds; what is below is frozen and not used.
 
     Behind a cache of maps it begins with the weights that the cache was made with.
     """
-    model, at = NETWORKS[spec.head](spec, classes), cache.metadata["at"]
+    model, at = NETWORKS[spec.head](spec, classes), cache.metadata["at"] if cache else None
     if at:
         start_from_weights(model, cached_weights(AUTO, cache), resolve(None, "weights"))
     freeze_encoder(model, at)
@@ -83,20 +85,22 @@ def tokens_of(model: VideoNet, encoded: Tensor) -> Tensor:
 def train_head(
     spec: ArchSpec,
     classes: int,
-    cache: TokenCache,
     subset: CachedSubset,
     setting: Setting,
     batch_size: int,
     seed: int,
     device: torch.device,
+    cache: TokenCache | None = None,
 ) -> tuple[VideoNet, list[float]]:
     """Trains on a subset of a cache, in an epoch each video once by one of its views.
+
+    `cache`: whose subset it is, where it holds maps and not tokens.
 
     Returns the network and the epochs' mean losses, nats. All randomness follows from `seed`.
     """
     # seed, model, optimizer
     torch.manual_seed(seed)
-    model = _new_network(spec, classes, cache, device)
+    model = _new_network(spec, classes, device, cache)
     tuned = asdict(setting)
     make = OPTIMIZERS[tuned.pop("optimizer")]
     how = {"scheduler": "cosine", "warmup_epochs": WARMUP_EPOCHS, "freeze_bn": True}

@@ -65,9 +65,7 @@ class TokenSweep:
         inside = self.cache.train.take(np.flatnonzero(self.folds != fold))
         held_out = self.cache.train.take(np.flatnonzero(self.folds == fold))
         try:
-            model, losses = self.train(
-                spec, len(self.classes), subset=inside, setting=setting, seed=fold
-            )
+            model, losses = self.train(spec, len(self.classes), inside, setting, seed=fold)
         except NonFiniteLoss:
             return {"right": 0, "loss": None, "train_loss": None}
         scores, _ = score_head(model, self.cache, held_out)
@@ -79,9 +77,7 @@ class TokenSweep:
         cache, train, val = self.cache, self.cache.train, self.cache.val
         # train
         try:
-            model, losses = self.train(
-                spec, len(self.classes), subset=train, setting=setting, seed=seed
-            )
+            model, losses = self.train(spec, len(self.classes), train, setting, seed=seed)
         except NonFiniteLoss as error:
             model, record = None, {"diverged": str(error)}
         else:
