@@ -20,8 +20,9 @@ from datasets import Split
 from datasets.fingerprint import describe_list
 from datasets.specs import unnamed_classes
 from engine import __version__
-from engine.files import CheckpointError, read_file, strip_wrappers
+from engine.files import CheckpointError, strip_wrappers
 from engine.metrics import Count, EpochStats
+from engine.weights.shared import read_weights_file
 from models import ArchSpec
 from video_transforms import INVERTED, NO_FLIP, PLAIN
 
@@ -74,7 +75,7 @@ def load_checkpoint(path: Path, spec: ArchSpec, model: nn.Module, class_names: l
     Files of the reference implementation load too; they say nothing of classes or input.
     Raises CheckpointError with everything that differs.
     """
-    content = read_file(path)
+    content = read_weights_file(path)
     if not isinstance(content.get("state_dict"), Mapping):
         raise CheckpointError(
             f"{path} has no 'state_dict': it is no checkpoint of a training. "
@@ -221,6 +222,7 @@ EXPECTED: dict[str, tuple[str, Any]] = {
     "dataset": ("a name", _Name),
     "split": ("a whole number", Count),
     "seed": ("a whole number", Count),
+    "initial_weights": ("a name", _Name),
     "best_prec1": ("a percentage", _Percent),
     "best_loss": ("a loss", Annotated[float, Meta(ge=0)]),
     "best_ema": ("a percentage", _Percent),

@@ -112,7 +112,20 @@ class TestConfig:
     runs: Path | None = None
     results: Path | None = None
     scores: Path | None = None
+    html: bool = False
     cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """A report on score files; None: what the files' JSONs say."""
+
+    dataset: str | None = None
+    settings: Path | None = None
+    frames: Path | None = None
+    runs: Path | None = None
+    output: Path | None = None
+    max_mb: float = 20.0  # of the whole file, in millions of bytes
 
 
 @dataclass(frozen=True)

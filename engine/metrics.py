@@ -37,11 +37,10 @@ def predicted_classes(scores: np.ndarray) -> np.ndarray:
 
 def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Scored videos by label (row) and predicted class (column), int64 (classes, classes)."""
-    from sklearn import metrics  # slow to import
-
-    return metrics.confusion_matrix(
-        labels, predicted_classes(scores), labels=range(scores.shape[1])
-    )
+    predicted, classes = predicted_classes(scores), scores.shape[1]
+    scored = predicted >= 0
+    pairs = labels[scored] * classes + predicted[scored]
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -69,6 +68,24 @@ def fuse(streams: Sequence[np.ndarray], weights: Sequence[float] | None = None) 
             norm = np.linalg.norm(scores, axis=1, keepdims=True)
             fused = fused + float(weight) * (scores / np.where(np.isfinite(norm), norm, np.nan))
     return fused
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Scores (N, classes) -> probabilities, float64; a row that is not finite throughout is NaN."""
+    scores = np.where(np.isfinite(scores).all(axis=1, keepdims=True), scores, np.nan)
+    powers = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def unit_scale(streams: Sequence[np.ndarray]) -> np.ndarray:
+    """What fused scores are multiplied by before the softmax, (N, 1).
+
+    Fusion adds score vectors of unit length, whose softmax would be nearly uniform. They are scaled
+    back to the mean length of the streams' own vectors, and divided by the number of streams: two
+    equal streams then have the probabilities of one.
+    """
+    lengths = [np.linalg.norm(own.astype(np.float64), axis=1, keepdims=True) for own in streams]
+    return np.mean(lengths, axis=0) / len(streams)
 
 
 # What a file may say of a number of things, and of a sum.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import cv2
 import matplotlib
 
 matplotlib.use("Agg")
@@ -13,6 +14,7 @@ import numpy as np
 from datasets.files import written_whole
 
 matplotlib.rcParams["text.parse_math"] = False  # a class name may hold a $
+STILL = 8  # steps of a flow image: a clip of less motion is almost white, not coloured noise
 MAX_GAINS = 40  # bars: the classes that lose and gain most
 
 
@@ -94,3 +96,17 @@ def save_figure(figure: plt.Figure, path: Path, dpi: int = 110) -> None:
     with written_whole(path) as file:
         figure.savefig(file, format="png", dpi=dpi)
     plt.close(figure)
+
+
+def flow_colours(flow: np.ndarray, largest: float | None = None) -> np.ndarray:
+    """Flow images, uint8 (..., H, W, 2), 128 is no motion -> uint8 (..., H, W, 3), RGB.
+
+    The hue is the direction (right is red, down yellow-green, left cyan, up violet), the
+    saturation the distance over `largest` steps (the largest there is); what is still is white.
+    """
+    x, y = np.moveaxis(flow.astype(np.float32) - 127.5, -1, 0)
+    distance, angle = cv2.cartToPolar(x.reshape(len(x), -1), y.reshape(len(y), -1))
+    hue = angle / (2 * np.pi) * 180
+    saturation = np.minimum(255 * distance / (largest or max(distance.max(), STILL)), 255)
+    hsv = np.stack([hue % 180, saturation, np.full_like(hue, 255)], axis=-1).astype(np.uint8)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).reshape(*flow.shape[:-1], 3)

@@ -145,7 +145,7 @@ class BERT(nn.Module):
 
     def _embed(self, tokens: Tensor) -> Tensor:
         if self.clsToken is not None:
-            tokens = torch.cat([self.clsToken.expand(len(tokens), -1, -1), tokens], dim=1)
+            tokens = torch.cat([self.clsToken.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         return self.dropout(tokens + self.embedding.learnedPosition.pe)
 
     def _draw_mask(self, tokens: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """The temporal heads: how tokens (N, T, D) become a class vector. One small class each."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -36,9 +35,8 @@ class Bert10Net(LateTemporalNet):
     def temporal(self, tokens: Tensor) -> Tensor:
         return self.dropout(self.bert(self.prepare(tokens)))  # (N, D)
 
-    @torch.no_grad()
-    def attention(self, clips: Tensor) -> Tensor:
-        return self.bert.attention_weights(self.prepare(self.forward_tokens(clips)))
+    def token_attention(self, tokens: Tensor) -> Tensor:
+        return self.bert.attention_weights(self.prepare(tokens))
 
 
 class Bert2Net(Bert10Net):
@@ -103,12 +101,12 @@ class NonLocalBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, T, H, W) -> the same shape."""
         query, key, value = (
-            layer(x).flatten(2).transpose(1, 2)  # (N, THW, channels)
+            layer(x).flatten(2).transpose(1, 2)[:, None]  # (N, 1 head, THW, channels)
             for layer in (self.theta, self.phi, self.g)
         )
-        positions = query.shape[1]
+        positions = query.shape[2]
         out = F.scaled_dot_product_attention(query, key, value, scale=positions**-0.5)
-        return x + self.W_z(out.transpose(1, 2).reshape(x.shape))
+        return x + self.W_z(out.transpose(2, 3).reshape(x.shape))
 
 
 class NonLocalConcatenationNet(ConcatenationNet):

@@ -40,9 +40,9 @@ class VideoNet(nn.Module):
         """What `tokens` gives -> logits (N, num_classes)."""
         raise NotImplementedError
 
-    def forward_tokens(self, clips: Tensor) -> Tensor | dict[str, Tensor]:
-        """Normalised clips (N, C, T, H, W) -> what the temporal head sees."""
-        return self.tokens(self.encode(clips))
+    def forward_tokens(self, inputs: Tensor) -> Tensor | dict[str, Tensor]:
+        """What `forward` takes -> what the temporal head sees."""
+        return self.tokens(inputs if self.from_encoded else self.encode(inputs))
 
     @staticmethod
     def spatial_pool(features: Tensor) -> Tensor:
@@ -79,8 +79,13 @@ class VideoNet(nn.Module):
         }
 
     @torch.no_grad()
-    def attention(self, clips: Tensor) -> Tensor | dict[str, Tensor]:
-        """A BERT head's attention weights (N, heads, T'+1, T'+1); row 0 is the class token's."""
+    def attention(self, inputs: Tensor) -> Tensor | dict[str, Tensor]:
+        """What `forward` takes -> the attention of a BERT head, as `token_attention` gives it."""
+        return self.token_attention(self.forward_tokens(inputs))
+
+    def token_attention(self, tokens: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
+        """What `tokens` gives -> a BERT head's attention weights (N, heads, T'+1, T'+1), or those
+        of each path; row 0 is the class token's. Raises ArchError for another head."""
         raise ArchError(f"{self.spec.name} has no BERT head, so no attention weights")
 
 

@@ -99,9 +99,8 @@ class EarlyBertNet(TwoPathwayNet):
     def classify_tokens(self, tokens: Tensor) -> Tensor:
         return self.fc_action(self.dropout(self.bert(tokens)))
 
-    @torch.no_grad()
-    def attention(self, clips: Tensor) -> Tensor:
-        return self.bert.attention_weights(self.forward_tokens(clips))
+    def token_attention(self, tokens: Tensor) -> Tensor:
+        return self.bert.attention_weights(tokens)
 
 
 class LateBertNet(TwoPathwayNet):
@@ -131,7 +130,6 @@ class LateBertNet(TwoPathwayNet):
         vectors = [self.bert_slow(tokens["slow"]), self.bert_fast(tokens["fast"])]
         return self.fc_action(self.dropout(torch.cat(vectors, dim=1)))
 
-    @torch.no_grad()
-    def attention(self, clips: Tensor) -> dict[str, Tensor]:
-        berts, tokens = {"slow": self.bert_slow, "fast": self.bert_fast}, self.forward_tokens(clips)
+    def token_attention(self, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
+        berts = {"slow": self.bert_slow, "fast": self.bert_fast}
         return {path: bert.attention_weights(tokens[path]) for path, bert in berts.items()}

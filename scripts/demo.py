@@ -58,6 +58,7 @@ def print_results(seconds: float) -> float:
         folder = run_folder(ROOT / RUNS, DATASET, arch, 1).relative_to(ROOT)
         print(f"{modality} curves and checkpoints: {folder}/curves.png, model_best.pth.tar")
     print(f"confusion matrix: {stem}.png")
+    print(f"report, to open in a browser: {stem}.html")
     print("these commands, and those above, need in each terminal: source .venv/bin/activate")
     print(f"all curves: tensorboard --logdir checkpoint\n{seconds:.0f} s")
     return summary["top1"]
@@ -80,7 +81,7 @@ def main() -> int:
     train("rgb", args.rgb_epochs)
     train("flow", args.flow_epochs)
     archs = ["--arch_rgb", STREAMS["rgb"], "--arch_flow", STREAMS["flow"]]
-    flags = ["--dataset", DATASET, *archs, "--runs", RUNS, "--batch-size", 10]
+    flags = ["--dataset", DATASET, *archs, "--runs", RUNS, "--batch-size", 10, "--html"]
     command("scripts/eval/combined_demo.py", *flags)
     top1 = print_results(time.perf_counter() - start)
     if args.at_least is not None and top1 < args.at_least:

@@ -27,14 +27,17 @@ ALLOWED = {
 FLOORS = [
     {"pickles"},
     {"files", "config", "metrics", "plots", "console"},
-    {"weights", "data", "loading", "checkpoint", "distributed", "speed"},
+    {"weights", "data", "loading", "distributed", "speed"},
+    {"checkpoint"},
     {"tokens"},
     {"training", "testing"},
     {"analysis", "cli"},
-    {"ablation", "applying"},
+    {"ablation", "applying", "reporting"},
+    {"explaining", "exporting"},
     {"start"},
 ]
 MOST_FILES = 11  # of a folder; about 8 are wanted
+MOST_COMMANDS = 20  # of scripts/, a short file each
 # Names that several files define as one interface, each with its own content.
 SHARED = {
     "main",  # of a script
@@ -111,7 +114,8 @@ def test_folders_are_small_and_tests_mirror_them():
             folders[path.parent].append(path.name)
     assert len(folders) > 15
     for folder, names in folders.items():
-        assert len(names) <= MOST_FILES, folder
+        most = MOST_COMMANDS if folder == ROOT / "scripts" else MOST_FILES
+        assert len(names) <= most, folder
     for package in ("datasets", "models", "engine", "scripts"):
         for folder in (ROOT / "tests" / package).rglob("*"):
             if folder.is_dir() and folder.name != "__pycache__":

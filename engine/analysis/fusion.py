@@ -113,6 +113,7 @@ def fuse_files(streams: Sequence[ScoreFile], weights: Sequence[float]) -> ScoreF
         clip_scores=None,
         clip_videos=None,
         metadata={},
+        streams={},
     )
 
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from engine import UsageError
 from engine.applying.footage import Footage
-from engine.applying.predictor import Predictor, to_probabilities
+from engine.applying.predictor import Predictor
+from engine.metrics import softmax
 
 EVERY = 1.0  # seconds between lines
 
@@ -84,7 +85,7 @@ def watch(predictor: Predictor, footage: Footage) -> Iterator[LiveAnswer]:
             dropped = max(0, taken - answered - length) if begun else 0
             answered, begun = taken, True
             lag = time.monotonic() - arrived
-            yield LiveAnswer(seconds, to_probabilities(scores), lag, dropped)
+            yield LiveAnswer(seconds, softmax(scores[None])[0], lag, dropped)
         elif ended:
             break
         else:

@@ -13,6 +13,7 @@ from engine.checkpoint import BEST, load_checkpoint, metadata_faults
 from engine.files import CheckpointError, strip_wrappers
 from engine.weights.formats import identify
 from engine.weights.load import load_pretrained, read_state_dict
+from engine.weights.shared import is_shared
 from engine.weights.sources import WEIGHT_SOURCES
 from models import ArchError, ArchSpec, VideoNet, create_model, get_arch, list_archs
 from models.backbones.base import CLASSIFIER
@@ -47,8 +48,8 @@ class TrainedNetwork:
 
 
 def load_network(path: Path, modality: str | None = None) -> TrainedNetwork:
-    """The network of a run's folder (its best model), of a checkpoint, or of a published file of
-    weights that has a classifier.
+    """The network of a run's folder (its best model), of a checkpoint, of a shared folder, or of a
+    published file of weights that has a classifier.
 
     Args:
         modality: "rgb" or "flow" if it must be that.
@@ -56,7 +57,7 @@ def load_network(path: Path, modality: str | None = None) -> TrainedNetwork:
     Raises CheckpointError or ArchError, naming the file, for one that holds no such network.
     """
     path = path.expanduser()
-    if path.is_dir():
+    if path.is_dir() and not is_shared(path):
         path = path / BEST
     state_dict, content = read_state_dict(path)
     network = _trained(path, content) if "arch" in content else _published(path, state_dict)

@@ -26,7 +26,7 @@ from engine.config import SpeedConfig
 from engine.data import normalization
 from engine.distributed import choose_device
 from engine.loading import ClipViews
-from engine.metrics import fuse
+from engine.metrics import fuse, softmax, unit_scale
 from engine.speed import InferenceEncoder, choose_speed, fit, views_at_once
 from engine.speed.presets import Speed
 from engine.testing.score import score_clips
@@ -152,7 +152,7 @@ class Predictor:
 
         Raises UsageError, with the video's `name`, for fewer than two frames.
         """
-        return to_probabilities(self.scores(frames, name))
+        return softmax(self.scores(frames, name)[None])[0]
 
     def scores(self, frames: Iterable[np.ndarray], name: str = "the video") -> np.ndarray:
         """The same before the softmax: the test's scores, or of two streams `fused_logits`."""
@@ -192,21 +192,9 @@ class Predictor:
 
 
 def fused_logits(streams: Sequence[np.ndarray]) -> np.ndarray:
-    """Scores of streams, (N, classes) each -> one, in the order of the tests' late fusion.
-
-    The tests add scores divided by their norms (`engine.metrics.fuse`). A softmax of such sums is
-    almost flat, so they are multiplied by the streams' mean norm and divided by their number; one
-    stream stays as it is.
-    """
-    if len(streams) == 1:
-        return streams[0]
-    norms = [np.linalg.norm(scores, axis=1, keepdims=True) for scores in streams]
-    return fuse(streams) * np.mean(norms, axis=0) / len(streams)
-
-
-def to_probabilities(scores: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, float64."""
-    return torch.from_numpy(np.asarray(scores, np.float64)).softmax(-1).numpy()
+    """Scores of streams, (N, classes) each -> one, ranked as the tests' late fusion ranks them; a
+    single stream's stay as they are."""
+    return streams[0] if len(streams) == 1 else fuse(streams) * unit_scale(streams)
 
 
 def load_predictor(

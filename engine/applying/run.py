@@ -13,7 +13,7 @@ from datasets.files import DataError, check_writable, write_lines
 from engine import UsageError
 from engine.applying.footage import Footage
 from engine.applying.live import watch
-from engine.applying.predictor import Predictor, load_predictor, to_probabilities
+from engine.applying.predictor import Predictor, load_predictor
 from engine.applying.sliding import slide
 from engine.applying.sources import VideoSource, find_sources
 from engine.applying.timeline import Timeline, make_timeline
@@ -134,7 +134,7 @@ def classify(predictor: Predictor, footage: Footage, top: int) -> Answer:
             count += 1
             yield picture
 
-    probabilities = to_probabilities(predictor.scores(frames(), footage.source.name))
+    probabilities = predictor.predict(frames(), footage.source.name)
     order = np.argsort(-probabilities, kind="stable")[:top]
     best = [(predictor.classes[n], float(probabilities[n])) for n in order]
     seconds = count / footage.rate

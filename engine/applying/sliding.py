@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from engine import UsageError
 from engine.applying.footage import Footage
-from engine.applying.predictor import Predictor, fused_logits, to_probabilities
+from engine.applying.predictor import Predictor, fused_logits
 from engine.files import append_whole
+from engine.metrics import softmax
 
 SeenFrame = tuple[float, tuple[np.ndarray | None, ...]]  # seconds, what each network sees
 
@@ -55,7 +56,7 @@ def slide(
     if progress:
         progress.unlink(missing_ok=True)
     windows, scores = zip(*scored, strict=True)
-    return np.array(windows), to_probabilities(np.array(scores, np.float32))
+    return np.array(windows), softmax(np.array(scores, np.float32))
 
 
 def score_windows(

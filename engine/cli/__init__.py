@@ -30,6 +30,7 @@ from engine.cli.parsers import (
     training_config,
     training_parser,
 )
+from engine.cli.reporting import report_parser
 
 __all__ = [
     "above_zero",
@@ -49,6 +50,7 @@ __all__ = [
     "positive",
     "prediction_config",
     "prediction_parser",
+    "report_parser",
     "single_stream_parser",
     "testing_parser",
     "time_order",

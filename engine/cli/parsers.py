@@ -19,7 +19,14 @@ from engine.cli.flag_types import (
     share,
     time_order,
 )
-from engine.config import CacheConfig, DataConfig, Recipe, SpeedConfig, TestConfig, TrainingConfig
+from engine.config import (
+    CacheConfig,
+    DataConfig,
+    Recipe,
+    SpeedConfig,
+    TestConfig,
+    TrainingConfig,
+)
 from engine.files import DEFAULT_CACHE
 from engine.speed import AMP_TYPES, PRESETS
 from opt import SCHEDULERS
@@ -223,6 +230,7 @@ def testing_parser(description: str) -> argparse.ArgumentParser:
     )
     add("--results", type=path, metavar="DIR", help="folder that results are written in (results)")
     add("--scores", type=path, metavar="FILE.npz", help="also where to write the scores")
+    add("--html", **YES, help="also write a report to read in a browser (docs/REPORT.md)")
     _add_cache_flag(add)
     return parser
 
@@ -233,7 +241,7 @@ def single_stream_parser(description: str) -> argparse.ArgumentParser:
     add = parser.add_argument_group("network").add_argument
     help = "the network, one of scripts/list_archs.py (%(default)s)"
     add("--arch", "-a", default="rgb_resneXt3D64f101_bert10_FRMB", help=help)
-    help = "trained network to test (the run's best model)"
+    help = "trained network to test, or a shared folder (the run's best model)"
     add("--checkpoint", type=path, metavar="FILE", help=help)
     return parser
 

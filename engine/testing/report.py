@@ -1,11 +1,19 @@
 """What a test reports: a line, a confusion matrix as table and picture, JSON, the score file."""
 
-from collections.abc import Sequence
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+import torchvision
 
-from engine.files import write_json
+from datasets.files import printable
+from engine import __version__
+from engine.files import ROOT, write_json
 from engine.metrics import confusion_matrix, mean_class_accuracy, topk_accuracy
 from engine.testing.score_files import write_scores
 
@@ -47,25 +55,44 @@ def confusion_table(matrix: np.ndarray, class_names: list[str]) -> str:
     return "\n".join([header, *rows])
 
 
+def made_by() -> dict[str, object]:
+    """Who wrote a result, for its JSON: the command, the versions, the time."""
+    script = Path(sys.argv[0]).resolve()
+    inside = script.is_relative_to(ROOT)
+    words = ["python", str(script.relative_to(ROOT) if inside else script.name), *sys.argv[1:]]
+    return {
+        "command": printable(shlex.join(words)),
+        "versions": {
+            "late temporal modelling": __version__,
+            "Python": platform.python_version(),
+            "PyTorch": str(torch.__version__),
+            "torchvision": str(torchvision.__version__),
+            "NumPy": np.__version__,
+        },
+        "finished": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
 def write_results(
     stem: Path,
-    scores_file: Path | None,
+    scores_file: Path,
     videos: list[str],
     labels: np.ndarray,
     scores: np.ndarray,
     class_names: list[str],
     summary: dict,
     clip_scores: Sequence[np.ndarray] = (),
+    streams: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Writes `<stem>.json`, `<stem>.png` (confusion matrix) and the scores' npz.
 
     Args:
         clip_scores: of each video (clips, classes), if clips have scores of their own.
+        streams: what a fusion was made of, architecture -> (videos, classes).
     """
     from engine.plots import plot_confusion_matrix  # matplotlib is slow to import
 
-    scores_file = scores_file or stem.with_name(stem.name + ".npz")
-    write_scores(scores_file, videos, labels, scores, class_names, clip_scores)
+    write_scores(scores_file, videos, labels, scores, class_names, clip_scores, streams)
     matrix = confusion_matrix(scores, labels)
     if len(class_names) <= MAX_TABLE_CLASSES:
         print("rows: the video's class, columns: the predicted class")
@@ -73,5 +100,6 @@ def write_results(
     picture = stem.with_name(stem.name + ".png")
     plot_confusion_matrix(matrix, class_names, picture)
     summary_file = stem.with_name(stem.name + ".json")
-    write_json(summary_file, summary | {"scores": str(scores_file), "confusion": str(picture)})
+    files = {"scores": str(scores_file), "confusion": str(picture)}
+    write_json(summary_file, summary | made_by() | files)
     print(f"scores: {scores_file}\nsummary: {summary_file}\nconfusion matrix: {picture}")

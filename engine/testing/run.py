@@ -4,14 +4,15 @@ python scripts/eval/spatial_demo3D.py --arch rgb_I3D64f_bert2 --dataset hmdb51
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from datasets.files import check_writable
+from datasets.files import check_writable, printable
 from engine import UsageError, distributed
 from engine.config import TestConfig
+from engine.data import data_folder, lists_folder
 from engine.files import resolve
 from engine.metrics import fuse
 from engine.testing.report import print_summary, summarize_scores, write_results
@@ -60,7 +61,8 @@ def run_fused_test(config: TestConfig, rgb_network: Network, flow_network: Netwo
         "checkpoints": [str(stream.checkpoint) for stream in streams],
     }
     name = "+".join(stream.spec.name for stream in streams)
-    _write(config, name, streams, fused, metadata | summary)
+    parts = {rgb.spec.name: rgb_scores, flow.spec.name: flow_scores[order]}
+    _write(config, name, streams, fused, metadata | summary, stream_scores=parts)
     return 1 if rgb.unscored or flow.unscored else 0
 
 
@@ -92,6 +94,14 @@ def _metadata(config: TestConfig, streams: Sequence[Stream]) -> dict:
         "clips": config.clips,
         "crops": (10 if flipped else 5) if config.ten_crop else 1,
         "time_order": config.time_order,
+        # where the videos are, and what data they are
+        "settings": printable(str(lists_folder(config.data))),
+        "frames": printable(str(data_folder(config.data))),
+        "data": {
+            f"{stream.spec.modality}, {what}": line
+            for stream in streams
+            for what, line in stream.data.items()
+        },
     }
 
 
@@ -102,21 +112,33 @@ def _write(
     scores: np.ndarray,
     summary: dict,
     clip_scores: Sequence[np.ndarray] = (),
+    stream_scores: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     if not distributed.is_main():
         return
-    split, data = streams[0].split, config.data
-    crops = "ten" if config.ten_crop else "one"
-    stem = f"{data.dataset}_{name}_split{data.split}_{config.clips}_clip_{crops}_crop"
-    if config.time_order != NORMAL:
-        stem += f"_{config.time_order}"
+    split = streams[0].split
+    stem, scores_file = result_files(config, name)
     write_results(
-        resolve(config.results, "results") / stem,
-        resolve(config.scores, "") if config.scores else None,
+        stem,
+        scores_file,
         [record.folder for record in split.val],
         streams[0].labels,
         scores,
         split.class_names,
         summary,
         clip_scores,
+        stream_scores,
     )
+
+
+def result_files(config: TestConfig, name: str) -> tuple[Path, Path]:
+    """A test's results without their suffixes, and its score file.
+
+    `name` is the architecture, of a fusion both, joined by "+".
+    """
+    data, crops = config.data, "ten" if config.ten_crop else "one"
+    stem = f"{data.dataset}_{name}_split{data.split}_{config.clips}_clip_{crops}_crop"
+    if config.time_order != NORMAL:
+        stem += f"_{config.time_order}"
+    path = resolve(config.results, "results") / stem
+    return path, resolve(config.scores, "") if config.scores else Path(f"{path}.npz")

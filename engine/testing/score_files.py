@@ -2,14 +2,16 @@
 
 A file is an npz with `video` (N,), `label` (N,), `score` (N, classes) and `classes` (classes,);
 newer ones also hold `clip_score` (M, classes), each clip's logits averaged over its crops, and
-`clip_video` (M,), the place of the clip's video. What was tested stands in a JSON of the same stem.
+`clip_video` (M,), the place of the clip's video; those of a fusion `stream` (S,), its streams'
+architectures, and `stream_score` (S, N, classes). What was tested stands in a JSON of the same
+stem.
 """
 
 import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import repeat
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +30,7 @@ MOST_PACKED = 100  # times its size that a file may unpack to; ours are not comp
 # Name -> dimensions and NumPy kinds.
 _ARRAYS = {"video": (1, "U"), "label": (1, "iu"), "score": (2, "f"), "classes": (1, "U")}
 _CLIP_ARRAYS = {"clip_score": (2, "f"), "clip_video": (1, "iu")}
+_STREAM_ARRAYS = {"stream": (1, "U"), "stream_score": (3, "f")}
 _KINDS = {"U": "text", "iu": "whole numbers", "f": "floating-point numbers"}
 
 
@@ -41,6 +44,7 @@ class ScoreFile:
         scores: float32 (N, classes); all NaN for a video that could not be scored.
         clip_scores, clip_videos: float32 (M, classes), int64 (M,); None in older files.
         metadata: split and RUN_KEYS from the JSON beside the file; empty without one.
+        streams: of a fusion, architecture -> that stream's own scores, float32 (N, classes).
     """
 
     path: Path
@@ -51,6 +55,7 @@ class ScoreFile:
     clip_scores: np.ndarray | None
     clip_videos: np.ndarray | None
     metadata: Mapping[str, object]
+    streams: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def unscored(self) -> int:
@@ -77,17 +82,22 @@ def write_scores(
     scores: np.ndarray,
     classes: Sequence[str],
     clip_scores: Sequence[np.ndarray] = (),
+    streams: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Writes a score file, whole or not at all.
 
     Args:
         labels, scores: (N,) and (N, classes).
         clip_scores: of each video (clips, classes), if clips have scores of their own.
+        streams: what a fusion was made of, architecture -> (N, classes).
     """
-    clips = {}
+    more = {}
+    if streams:
+        more["stream"] = np.array(list(streams))
+        more["stream_score"] = np.stack([*streams.values()]).astype(np.float32)
     if clip_scores:
-        clips["clip_score"] = np.concatenate(clip_scores).astype(np.float32)
-        clips["clip_video"] = np.repeat(np.arange(len(videos)), list(map(len, clip_scores)))
+        more["clip_score"] = np.concatenate(clip_scores).astype(np.float32)
+        more["clip_video"] = np.repeat(np.arange(len(videos)), list(map(len, clip_scores)))
     with written_whole(path) as file:
         np.savez(
             file,
@@ -95,7 +105,7 @@ def write_scores(
             label=labels.astype(np.int64),
             score=scores.astype(np.float32),
             classes=np.array(classes),
-            **clips,
+            **more,
         )
 
 
@@ -107,7 +117,8 @@ def read_scores(path: Path) -> ScoreFile:
     # arrays
     data = _read_arrays(path)
     clips = _CLIP_ARRAYS if _CLIP_ARRAYS.keys() & data.keys() else {}
-    for key, kind in (_ARRAYS | clips).items():
+    of_streams = _STREAM_ARRAYS if _STREAM_ARRAYS.keys() & data.keys() else {}
+    for key, kind in (_ARRAYS | clips | of_streams).items():
         _check_array(path, data, key, *kind)
     videos, labels, scores, classes = (data[key] for key in _ARRAYS)
     if not len(videos):
@@ -137,6 +148,16 @@ def read_scores(path: Path) -> ScoreFile:
                 f"{shape[0]} videos and {shape[1]} classes"
             )
         clip_scores, clip_videos = _nan_rows(clip_scores), clip_videos.astype(np.int64)
+    # streams
+    streams = {}
+    if of_streams:
+        names, values = _names(path, data["stream"]), data["stream_score"]
+        if values.shape != (len(names), *shape) or len(set(names)) < len(names):
+            raise DataError(
+                f"{path}: stream scores {values.shape} of {len(set(names))} streams do not fit "
+                f"{shape[0]} videos and {shape[1]} classes"
+            )
+        streams = {name: _nan_rows(own) for name, own in zip(names, values, strict=True)}
     return ScoreFile(
         path,
         videos,
@@ -146,6 +167,7 @@ def read_scores(path: Path) -> ScoreFile:
         clip_scores,
         clip_videos,
         _read_metadata(path.with_suffix(".json")),
+        streams,
     )
 
 

@@ -1,6 +1,6 @@
 """A trained network and the videos to test it on, read from frames or from a token cache."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datasets import DataError, Split
 from datasets.clips import VideoClips
-from datasets.fingerprint import fingerprint
+from datasets.fingerprint import describe, fingerprint
 from datasets.records import VideoRecord
 from datasets.sampling import CLIP_RULES
 from datasets.sources.reader import Reader
@@ -54,6 +54,7 @@ class Stream:
         unscored: folder -> why that video has no scores.
         order: what puts the network's tokens in another order.
         encode: what `prepare` gives -> what the network makes of it below its head.
+        data: "trained on", "tested on" -> a line about those data, where that is known.
     """
 
     spec: ArchSpec
@@ -69,6 +70,7 @@ class Stream:
     unscored: dict[str, str] = field(default_factory=dict)
     order: TimeOrder = field(default_factory=TimeOrder)
     encode: Callable[[Tensor], Tensor] = _as_it_is
+    data: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def labels(self) -> np.ndarray:
@@ -85,12 +87,7 @@ def build_stream(config: TestConfig, arch: str, checkpoint: Path | None) -> Stre
     device = choose_device(config.data.device)
     speed = choose_speed(config.computing, device)
     # data
-    cache = None
-    if config.cache is not None:
-        cache = find_cache(config.cache, config.data, spec, ("val",))
-        split = open_cached_split(config.data, spec, cache, ("val",))
-    else:
-        split = open_split(config.data, spec, ("val",))
+    cache, split = _open_data(config, spec)
     # model
     model = create_model(spec.name, len(split.class_names))
     if checkpoint is None:
@@ -106,8 +103,10 @@ def build_stream(config: TestConfig, arch: str, checkpoint: Path | None) -> Stre
         subset, step, crops = _cached_views(config, cache, flip, checkpoint)
         read = partial(cached_clips, subset, step, crops)
         prepare, encode, batch_size = Tensor.float, _as_it_is, CACHED_BATCH
+        here = cache.metadata["data"]
     else:
-        warn_of_other_data(content, fingerprint(split), checkpoint, ("val",))
+        here = fingerprint(split)
+        warn_of_other_data(content, here, checkpoint, ("val",))
         reader = frame_reader(spec, split, config.data)
         read = partial(
             frame_clips,
@@ -134,7 +133,26 @@ def build_stream(config: TestConfig, arch: str, checkpoint: Path | None) -> Stre
         chosen_here=was_chosen_by(content, checkpoint, split),
         order=TimeOrder(config.time_order),
         encode=encode,
+        data=_describe_data(content.get("fingerprint"), here),
     )
+
+
+def _open_data(config: TestConfig, spec: ArchSpec) -> tuple[TokenCache | None, Split]:
+    if config.cache is None:
+        return None, open_split(config.data, spec, ("val",))
+    cache = find_cache(config.cache, config.data, spec, ("val",))
+    return cache, open_cached_split(config.data, spec, cache, ("val",))
+
+
+def _describe_data(there: dict | None, here: dict | None) -> dict[str, str]:
+    """A line about the data of a checkpoint, and about these, of each that says."""
+    lines = {}
+    for what, of in (("trained on", there), ("tested on", here)):
+        try:
+            lines |= {what: describe(of)} if of else {}
+        except (AttributeError, KeyError, TypeError, ValueError):
+            lines[what] = "the fingerprint cannot be read"
+    return lines
 
 
 def _warn_of_other_split(content: dict, checkpoint: Path, data: DataConfig) -> None:

@@ -37,7 +37,7 @@ from engine.tokens.dataset import (
 )
 from engine.training.signals import ignore_in_worker
 from engine.training.state import MakeOptimizer, TrainingState
-from engine.weights.choose import start_from_weights
+from engine.weights.choose import find_weights, name_of, start_from_weights
 from models import ArchSpec, VideoNet, create_model
 from models.finetuning import drop_tokens, freeze, parameter_groups, recompute_activations
 from video_transforms import CenterCrop
@@ -53,7 +53,7 @@ class TrainingData:
         prepare: a batch without its segments, on the device -> what the network takes.
         attach: (network, whether it is new) -> makes it start from what is read here.
         weights: what `--weights` says, or which file these data ask for.
-        metadata: what a checkpoint says about its data.
+        metadata: what a checkpoint says about its data, and of a new network its first weights.
         remedies: what would make loading faster.
     """
 
@@ -182,7 +182,10 @@ def build_model(
     """The network on its device: with pretrained weights if it is new, as the recipe wants it."""
     model = create_model(data.spec.name, len(data.split.class_names))
     if config.is_new:  # else a checkpoint brings all weights
-        print(start_from_weights(model, data.weights, resolve(None, "weights")))
+        folder = resolve(None, "weights")
+        print(start_from_weights(model, data.weights, folder))
+        found = find_weights(model.spec, data.weights, folder)
+        data.metadata["initial_weights"] = name_of(found)
     model = prepare_model(fit(model.to(device), speed), config.recipe, device)
     data.attach(model, config.is_new)
     return model

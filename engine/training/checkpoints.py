@@ -104,6 +104,8 @@ class CheckpointManager:
         state, data = self.state, self.data
         content = load_checkpoint(path, data.spec, state.model, data.split.class_names)
         warn_of_other_data(content, data.metadata["fingerprint"], path, SUBSETS)
+        if "initial_weights" in content:
+            data.metadata["initial_weights"] = content["initial_weights"]
         if content.get("progress"):
             check_list(path, content.get("fingerprint", {}), data.metadata["fingerprint"])
         state.restore(path, content, self.config.recipe)

@@ -28,7 +28,7 @@ from engine.training.log import (
     describe_start,
     epoch_line,
 )
-from engine.training.signals import Signals
+from engine.training.signals import Signals, this_command
 from engine.training.state import MakeOptimizer
 from models import ArchSpec, VideoNet, get_arch
 from models.backbones import BACKBONES
@@ -81,7 +81,7 @@ def train_all_epochs(config: TrainingConfig, make_optimizer: MakeOptimizer, fold
         else:
             set_run_aside(folder)
         print(describe_start(state, config, data.split), flush=True)
-        with RunLog(folder, state.epoch, config.flags()) as log:
+        with RunLog(folder, state.epoch, config.flags() | {"command": this_command()}) as log:
             while state.epoch < recipe.epochs and state.steps_left != 0:
                 # train
                 title, lr = f"epoch {state.epoch + 1}/{recipe.epochs}", state.lr

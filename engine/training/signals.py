@@ -3,6 +3,7 @@
 import os
 import shlex
 import signal
+import sys
 import threading
 from collections.abc import Sequence
 from types import FrameType
@@ -90,6 +91,11 @@ def _obey_parent() -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
+
+
+def this_command() -> str:
+    """The command line that began this process."""
+    return shlex.join([*distributed.launcher(), *sys.argv])
 
 
 def continuing_command(argv: Sequence[str]) -> str:

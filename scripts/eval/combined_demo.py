@@ -13,6 +13,7 @@ from engine.start import run
 
 from engine import cli
 from engine.config import TestConfig
+from engine.reporting.write import report_test
 from engine.testing.run import run_fused_test
 
 
@@ -45,7 +46,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     config = cli.fill(TestConfig, args, clips="single" if args.single_clip else "multi")
     rgb, flow = (args.arch_rgb, args.checkpoint_rgb), (args.arch_flow, args.checkpoint_flow)
-    return run_fused_test(config, rgb, flow)
+    code = run_fused_test(config, rgb, flow)
+    report_test(config, args.arch_rgb, args.arch_flow)
+    return code
 
 
 if __name__ == "__main__":

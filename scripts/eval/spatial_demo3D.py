@@ -12,12 +12,16 @@ from engine.start import run
 
 from engine import cli
 from engine.config import TestConfig
+from engine.reporting.write import report_test
 from engine.testing.run import run_test
 
 
 def main(argv: list[str] | None = None) -> int:
     args = cli.single_stream_parser(__doc__).parse_args(argv)
-    return run_test(cli.fill(TestConfig, args, clips="multi"), (args.arch, args.checkpoint))
+    config = cli.fill(TestConfig, args, clips="multi")
+    code = run_test(config, (args.arch, args.checkpoint))
+    report_test(config, args.arch)
+    return code
 
 
 if __name__ == "__main__":

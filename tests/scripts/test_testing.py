@@ -104,6 +104,21 @@ def test_fusion(tiny, runs, tmp_path, capsys):
     assert json.loads(summary.read_text())["streams"].keys() == {RGB, FLOW}
 
 
+def test_html_writes_a_report_beside_the_results(tiny, runs, tmp_path, capsys):
+    flags = [*flags_for(tiny, runs, tmp_path), "--html"]
+    combined_demo.main([*flags, "-b", RGB, "-a", FLOW, "--scores", str(tmp_path / "other.npz")])
+    spatial_demo_bert.main([*flags, "--arch", RGB, "--no-ten-crop"])
+    printed = capsys.readouterr().out
+    names = (f"{RGB}+{FLOW}_split1_multi_clip_ten_crop", f"{RGB}_split1_single_clip_one_crop")
+    for name, tests in zip(names, (3, 1), strict=True):
+        output = tmp_path / "results" / f"toy_{name}.html"
+        assert f"report: {output}\n" in printed
+        page = output.read_text()
+        assert page.count('role="tab"') == tests and page.count("image/webp") == 9
+        assert page.count("<figure") == 2 * min(tests, 2)  # loss and top-1 of each training
+        assert "rgb, trained on" in page and "PyTorch" in page
+
+
 def test_mirroring_follows_the_checkpoint(tiny, runs, tmp_path):
     """Files without a record, like the reference's, mirror flow plainly."""
     content = torch.load(runs / f"toy_{FLOW}_split1/model_best.pth.tar", weights_only=True)

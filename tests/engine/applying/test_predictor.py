@@ -6,9 +6,9 @@ import torch
 
 from engine import UsageError
 from engine.applying.networks import load_network
-from engine.applying.predictor import fused_logits, load_predictor, to_probabilities
+from engine.applying.predictor import fused_logits, load_predictor
 from engine.files import CheckpointError
-from engine.metrics import fuse
+from engine.metrics import fuse, softmax
 from models import create_model
 from tests.engine.applying.made import CLASSES, coloured, noisy, save_network, save_sure_network
 
@@ -58,7 +58,7 @@ def test_two_streams_are_ranked_as_the_tests_fuse_them():
     fused = fused_logits(streams)
     assert np.array_equal(np.argsort(fused), np.argsort(fuse(streams)))
     assert np.array_equal(fused_logits(streams[:1]), streams[0])
-    probabilities = to_probabilities(fused)
+    probabilities = softmax(fused)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     assert probabilities.max(axis=1).mean() > 0.5  # not the flat ones of sums of unit vectors
 

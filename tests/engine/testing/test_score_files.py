@@ -67,6 +67,16 @@ def test_what_is_written_is_read(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["x.npz"]
 
 
+def test_a_fusion_holds_its_streams(tmp_path):
+    streams = {"rgb": GOOD["score"] + 1, "flow": np.full((4, 3), np.nan)}
+    names = list(GOOD["classes"])
+    path = tmp_path / "x.npz"
+    write_scores(path, VIDEOS, np.array(LABELS), GOOD["score"], names, streams=streams)
+    found = read_scores(path).streams
+    assert list(found) == ["rgb", "flow"] and np.isnan(found["flow"]).all()
+    assert np.array_equal(found["rgb"], GOOD["score"] + 1)
+
+
 def test_a_row_that_is_not_finite_is_not_scored(tmp_path):
     scores = GOOD["score"].copy()
     scores[0, 1], scores[2] = np.inf, np.nan
@@ -96,6 +106,11 @@ def test_a_row_that_is_not_finite_is_not_scored(tmp_path):
         ({"clip_score": np.ones((4, 3)), "clip_video": np.array([0, 1, 2])}, "do not fit"),
         ({"clip_score": np.ones((3, 3)), "clip_video": np.array([0, 1, 2])}, "do not fit"),
         ({"clip_score": np.ones((4, 3)), "clip_video": np.array([0, 1, 2, 4])}, "do not fit"),
+        ({"stream": np.array(["a"])}, "no 'stream_score' in it"),
+        ({"stream": np.array(["a", "b"]), "stream_score": np.ones((1, 4, 3))}, "do not fit"),
+        ({"stream": np.array(["a", "a"]), "stream_score": np.ones((2, 4, 3))}, "of 1 streams"),
+        ({"stream": np.array(["a"]), "stream_score": np.ones((1, 4, 2))}, "do not fit"),
+        ({"stream": np.array(["a"]), "stream_score": np.ones((4, 3))}, "in 3 dimension"),
     ],
 )
 def test_wrong_contents_are_refused(tmp_path, changes, message):

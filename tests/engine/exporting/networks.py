@@ -1,0 +1,31 @@
+"""Networks whose answers tell clips apart, so that agreement of answers means something."""
+
+import torch
+
+from datasets.preparation import Preparation
+from engine.applying.networks import TrainedNetwork
+from engine.exporting.clips import made_clips
+from engine.exporting.deployed import Deployed
+from models import create_model
+from video_transforms import INVERTED, PLAIN
+
+
+def trained(arch: str, classes: int = 5) -> TrainedNetwork:
+    """A new network whose classifier is centred and stretched for the first two made clips."""
+    torch.manual_seed(0)
+    model = create_model(arch, classes).eval()
+    flip = INVERTED if model.spec.modality == "flow" else PLAIN
+    width, height = size = model.spec.input.resize
+    logits: list[torch.Tensor] = []
+    hook = model.register_forward_hook(lambda module, inputs, output: logits.append(output))
+    with torch.inference_mode():
+        Deployed(model, [size], False, flip)(torch.from_numpy(made_clips(model.spec, size, 2)))
+    hook.remove()
+    with torch.no_grad():
+        first, second = logits[0].clone()
+        stretch = 4 / (first - second).abs().max()
+        model.fc_action.weight.mul_(stretch)
+        model.fc_action.bias.copy_(-stretch * (first + second) / 2)
+    names = tuple(f"class {label}" for label in range(classes))
+    made = Preparation(width=width, height=height, flow="dis", bound=15.0)
+    return TrainedNetwork("x", model, names, flip, 25.0, made, True)
