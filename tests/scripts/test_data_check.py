@@ -60,7 +60,7 @@ def test_warnings_are_a_line_a_kind_and_train(own, tmp_path, capsys):
     train(own, tmp_path)
     printed = [x for x in capsys.readouterr().out.splitlines() if x.startswith("warning")]
     *printed, few_steps = printed
-    assert len(printed) == 1 and "12 training videos are 1 optimizer step" in few_steps
+    assert len(printed) == 1 and "12 training videos are 3 optimizer steps" in few_steps
     assert "count-below" in printed[0] and printed[0].endswith("has 40 (and 1 more)")
 
 
