@@ -64,10 +64,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--output", type=cli.path, metavar="DIR", help="where results go (results/explain)")
     add = parser.add_argument_group("on a test list").add_argument
     add("--mistakes", type=cli.positive, metavar="N", help="the N most certain wrong answers")
-    add("--scores", type=cli.path, metavar="FILE.npz", help="whose (the newest in results/)")
+    add(
+        "--scores",
+        type=cli.path,
+        metavar="FILE.npz",
+        help="score file of the mistakes (newest in results/)",
+    )
     add("--faithfulness", action="store_true", help="measure whether attention is faithful")
-    add("--dataset", "-d", type=cli.plain_name, help="its name (what the network was trained on)")
-    add("--split", "-s", type=cli.positive, help="split number (what it was trained on)")
+    add("--dataset", "-d", type=cli.plain_name, help="name of the dataset (the training's)")
+    add("--split", "-s", type=cli.positive, help="number of its split (the training's)")
     add("--settings", type=cli.path, metavar="DIR", help="folder of the lists (datasets/settings)")
     frames = "frame folders, packs or videos (datasets/<dataset>_frames, else ..._videos)"
     add("--frames", type=cli.path, metavar="DIR", help=frames)

@@ -26,7 +26,9 @@ from engine.reporting.write import make_report
 def main(argv: list[str] | None = None) -> int:
     parser = cli.report_parser(__doc__)
     add = parser.add_argument
-    add("--output", type=cli.path, metavar="FILE.html", help="(the first score file's name, .html)")
+    add(
+        "--output", type=cli.path, metavar="FILE.html", help="page to write (the first file's name)"
+    )
     add(
         "--max-mb",
         type=cli.above_zero,

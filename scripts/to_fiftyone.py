@@ -27,7 +27,7 @@ from engine.reporting.fiftyone import export_fiftyone
 def main(argv: list[str] | None = None) -> int:
     parser = cli.report_parser(__doc__)
     add = parser.add_argument
-    add("--output", type=cli.path, metavar="DIR", help="a new folder (results/fiftyone)")
+    add("--output", type=cli.path, metavar="DIR", help="new folder to write (results/fiftyone)")
     args = parser.parse_args(argv)
     samples, folder = export_fiftyone(cli.fill(ReportConfig, args), args.files)
     print(f"{samples} samples: {folder}")
