@@ -14,6 +14,7 @@ from engine.cli.base import (
     new_parser,
     places_parent,
 )
+from engine.cli.caching import caching_parser
 from engine.cli.flag_types import (
     above_zero,
     non_negative,
@@ -24,7 +25,6 @@ from engine.cli.flag_types import (
     time_order,
 )
 from engine.cli.parsers import (
-    caching_parser,
     single_stream_parser,
     testing_parser,
     training_config,

@@ -15,12 +15,10 @@ from engine.cli.flag_types import (
     path,
     positive,
     seed_number,
-    shard,
     share,
     time_order,
 )
 from engine.config import (
-    CacheConfig,
     DataConfig,
     Recipe,
     SpeedConfig,
@@ -131,7 +129,7 @@ def _add_recipe_flags(parser: argparse.ArgumentParser) -> None:
 def _add_file_flags(parser: argparse.ArgumentParser) -> None:
     """What a training starts from, writes, and says."""
     add = parser.add_argument_group("files").add_argument
-    _add_weights_flag(add)
+    add_weights_flag(add)
     add("--output", type=path, metavar="DIR", help="folder in which runs are kept (checkpoint)")
     _add_cache_flag(add)
     add(
@@ -167,7 +165,7 @@ def _add_file_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_weights_flag(add: Callable[..., argparse.Action]) -> None:
+def add_weights_flag(add: Callable[..., argparse.Action]) -> None:
     add(
         "--weights",
         metavar="auto|none|NAME|FILE",
@@ -250,51 +248,4 @@ def single_stream_parser(description: str) -> argparse.ArgumentParser:
     add("--arch", "-a", default="rgb_resneXt3D64f101_bert10_FRMB", help=help)
     help = "trained network to test, or a shared folder (the run's best model)"
     add("--checkpoint", type=path, metavar="FILE", help=help)
-    return parser
-
-
-def caching_parser(description: str) -> argparse.ArgumentParser:
-    """The parser of scripts/cache_tokens.py."""
-    parser = new_parser(description, DataConfig, CacheConfig, SpeedConfig, parents=[data_parent()])
-    add = parser.add_argument_group("network").add_argument
-    add(
-        "--arch",
-        "-a",
-        required=True,
-        help="the network, one of scripts/list_archs.py; its head does not "
-        "matter, unless that is NLB",
-    )
-    _add_weights_flag(add)
-    add("--checkpoint", type=path, metavar="FILE", help="a trained network of that architecture")
-    help = "views that pass through the network at once (10 on a GPU, 4 on a CPU)"
-    add("--batch-size", type=positive, help=help)
-    add_speed_flags(parser)
-    add = parser.add_argument_group("views").add_argument
-    add("--views", type=positive, help="random views kept of each training video (%(default)s)")
-    add(
-        "--clips",
-        choices=("multi", "single"),
-        help="clips kept of each test video: all, or the central one (%(default)s)",
-    )
-    add("--ten-crop", **YES_OR_NO, help="ten crops of each test clip, or the centre alone")
-    add("--flip", **YES_OR_NO, help="as in training: flip half of the clips")
-    add("--seed", type=seed_number, help="seed of the random views (%(default)s)")
-    add = parser.add_argument_group("share and files").add_argument
-    add(
-        "--part",
-        choices=("train", "val", "both"),
-        help="which lists of the split to cache (%(default)s)",
-    )
-    add("--shard", type=shard, metavar="i/n", help="cache every n-th video, from the i-th on")
-    add(
-        "--cache",
-        type=path,
-        metavar="DIR",
-        help="folder to write the cache in (datasets/<dataset>_tokens/...)",
-    )
-    add(
-        "--at",
-        metavar="STAGE",
-        help="keep the maps in front of a stage, as I3D's Mixed_5b, which then learns (tokens)",
-    )
     return parser
