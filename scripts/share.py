@@ -16,7 +16,7 @@ from engine.start import run
 
 from engine import UsageError, cli
 from engine.applying.networks import load_network
-from engine.exporting.card import find_scores
+from engine.exporting.card import recorded_scores
 from engine.exporting.hub import share_folder, share_on_hub
 from engine.files import resolve
 from engine.weights.shared import CARD_FILE
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--results", type=cli.path, metavar="DIR", help="where tests wrote their scores (results)")
     args = parser.parse_args(argv)
     network = load_network(args.run or args.checkpoint)
-    scores = find_scores(network, resolve(args.results, "results"))
+    scores = recorded_scores(network, resolve(args.results, "results"))
     if args.to.startswith(HUB):
         print(share_on_hub(network, scores, args.to.removeprefix(HUB), args.private))
     elif args.private:

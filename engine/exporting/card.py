@@ -19,7 +19,7 @@ from engine.weights.sources import WEIGHT_SOURCES
 UNRECORDED = "not recorded"
 
 
-def find_scores(network: TrainedNetwork, results: Path) -> list[Path]:
+def recorded_scores(network: TrainedNetwork, results: Path) -> list[Path]:
     """The score files in `results` of the tests of a network's file that are newer than it."""
     found = []
     for summary in sorted(results.glob("*.json")):

@@ -1,6 +1,7 @@
 """Networks whose answers tell clips apart, so that agreement of answers means something."""
 
 import torch
+from torch import nn
 
 from datasets.preparation import Preparation
 from engine.applying.networks import TrainedNetwork
@@ -11,18 +12,26 @@ from video_transforms import INVERTED, PLAIN
 
 
 def trained(arch: str, classes: int = 5) -> TrainedNetwork:
-    """A new network whose classifier is centred and stretched for the first two made clips."""
+    """A new network whose batch norms fit the first two made clips, and whose classifier is centred
+    and stretched for them: new weights alone may give all clips nearly the same features."""
     torch.manual_seed(0)
     model = create_model(arch, classes).eval()
     flip = INVERTED if model.spec.modality == "flow" else PLAIN
     width, height = size = model.spec.input.resize
     logits: list[torch.Tensor] = []
     hook = model.register_forward_hook(lambda module, inputs, output: logits.append(output))
-    with torch.inference_mode():
-        Deployed(model, [size], False, flip)(torch.from_numpy(made_clips(model.spec, size, 2)))
+    clips = torch.from_numpy(made_clips(model.spec, size, 2))
+    deployed = Deployed(model, [size], False, flip)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm3d)]
+    for norm in norms:
+        norm.train().momentum = 1
+    with torch.no_grad():
+        if norms:
+            deployed(clips)
+        deployed.eval()(clips)
     hook.remove()
     with torch.no_grad():
-        first, second = logits[0].clone()
+        first, second = logits[-1]
         stretch = 4 / (first - second).abs().max()
         model.fc_action.weight.mul_(stretch)
         model.fc_action.bias.copy_(-stretch * (first + second) / 2)
