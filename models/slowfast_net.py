@@ -3,7 +3,6 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.archs import ArchSpec
@@ -87,9 +86,8 @@ class TwoPathwayNet(VideoNet):
 
     def join(self, pathways: Pathways) -> Tensor:
         """(N, 8, slow + fast channels): the fast path is averaged to the slow path's 8 tokens."""
-        size = (SLOW_TOKENS, 1, 1)
-        pooled = [self.spatial_pool(F.adaptive_avg_pool3d(x, size)) for x in pathways]
-        return torch.cat(pooled, dim=2)
+        spans = (x.unflatten(2, (SLOW_TOKENS, -1)) for x in pathways)  # (N, C, 8, T/8, h, w)
+        return torch.cat([x.mean(dim=(3, 4, 5)).transpose(1, 2) for x in spans], dim=2)
 
 
 class TwoPathwayAverageNet(TwoPathwayNet):

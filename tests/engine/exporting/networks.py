@@ -32,7 +32,7 @@ def trained(arch: str, classes: int = 5) -> TrainedNetwork:
     hook.remove()
     with torch.no_grad():
         first, second = logits[-1]
-        stretch = 4 / (first - second).abs().max()
+        stretch = 0.5 / (first - second).abs().max()  # more would stretch rounding, too
         model.fc_action.weight.mul_(stretch)
         model.fc_action.bias.copy_(-stretch * (first + second) / 2)
     names = tuple(f"class {label}" for label in range(classes))
