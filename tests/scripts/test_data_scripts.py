@@ -160,7 +160,7 @@ def test_random_split_and_mistakes(videos, tmp_path):
         for part in ("train", "val")
     ]
     assert sorted(map(sorted, groups)) == [["1"], ["2"]]
-    with pytest.raises(UsageError, match="go together"):
+    with pytest.raises(DataError, match="go together"):
         prepare(videos, tmp_path, "--train", "set1_*")
     write_video(videos / "hug/set1_0 (#).mp4", 3)
     with pytest.raises(DataError, match="share the frame folder 'hug/set1_0"):
