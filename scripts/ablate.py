@@ -10,7 +10,8 @@ On token caches, a folder for each split, every head is tuned alike: all setting
 cross-validation inside the training list (clips of one group stay on one side: names of known
 datasets tell, or --group), then a training for each seed with the best, each tested once on all
 views. --preset table1 is the paper's temporal pooling, table2 its variants of BERT; where the cache
-holds feature maps, table1 has the non-local block too.
+holds feature maps, table1 has the non-local block too. With --seeds 0 it tunes and no more: it
+prints the flags of the best setting for two_stream_bert2.py, and writes them to tuning.json.
 
 With --dataset and --arch whole networks are trained by the training scripts, with the flags
 after -- for both optimizers; nothing is tuned, and the last epoch is tested.
@@ -61,7 +62,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         help="heads to compare, e.g. average_sgd lstm bert2_1head",
     )
     add("--base", metavar="HEAD", help="head that the others are compared with (%(default)s)")
-    add("--seeds", type=cli.positive, help="trainings of each head (%(default)s)")
+    help = "tested trainings of each head; 0: only tune, and test nothing (%(default)s)"
+    add("--seeds", type=cli.non_negative, help=help)
     add("--device", help="where to compute: cuda, cpu, ... (cuda if there is one)")
     add = parser.add_argument_group("tuning, on caches alone").add_argument
     add(
@@ -100,6 +102,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("give --cache, or --dataset and --arch")
     if not args.preset and not args.heads:
         parser.error("give --preset or --heads")
+    if args.dataset and not args.seeds:
+        parser.error("--seeds 0 only tunes, which is for --cache")
     if args.cache and (args.flags or args.folds < 2):
         parser.error("with --cache there are 2 --folds or more, and no flags of training scripts")
     if args.cache:

@@ -33,7 +33,7 @@ FLOORS = [
     {"training", "testing"},
     {"analysis", "cli"},
     {"ablation", "applying", "reporting"},
-    {"explaining", "exporting"},
+    {"explaining", "exporting", "quickstart"},
     {"start"},
 ]
 MOST_FILES = 11  # of a folder; about 8 are wanted

@@ -6,7 +6,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -62,8 +62,17 @@ def find_videos(root: Path) -> list[Video]:
         if path.suffix.lower() in VIDEO_SUFFIXES
     ]
     if not videos:
+        loose = sum(path.suffix.lower() in VIDEO_SUFFIXES for path in root.iterdir())
         endings = " ".join(sorted(VIDEO_SUFFIXES))
-        raise DataError(f"no videos in {root}/<class>/; known endings: {endings}")
+        raise DataError(
+            f"no videos in {root}/<class>/; "
+            + (
+                f"the {loose} videos in the folder itself need a folder for each class, or a csv "
+                "that names their classes (--csv)"
+                if loose
+                else f"known endings: {endings}"
+            )
+        )
     return videos
 
 
@@ -130,6 +139,30 @@ def check_videos(root: Path, videos: list[Video]) -> None:
             raise DataError(f"these would share the frame folder '{folder}', rename one: {same}")
 
 
+@dataclass(frozen=True)
+class SplitRule:
+    """How videos are split where no csv says it: by shell patterns on file names, or at random."""
+
+    train: str | None = None
+    val: str | None = None
+    val_share: float = 0.3
+    group: re.Pattern | None = None
+    seed: int = 0
+
+    def apply(self, videos: list[Video]) -> list[Video]:
+        """The videos with their subsets; those of a csv that says some keep them."""
+        if any(video.subset for video in videos):
+            return videos
+        if bool(self.train) != bool(self.val):
+            raise DataError("--train and --val go together")
+        paths = [video.path for video in videos]
+        if self.train:
+            subsets = split_by_pattern(paths, self.train, self.val)
+        else:
+            subsets = split_at_random(paths, self.val_share, self.group, self.seed)
+        return [replace(video, subset=subsets[video.path]) for video in videos]
+
+
 def split_by_pattern(videos: Iterable[str], train: str, val: str) -> dict[str, str | None]:
     """Video path -> "train", "val" or None, by shell patterns on the file name.
 
@@ -152,15 +185,18 @@ def split_at_random(
 ) -> dict[str, str | None]:
     """Video path -> "train" or "val", whole groups at a time.
 
-    Videos whose names are of one `group` (datasets/records.py) belong together, one that the
-    pattern does not match stands alone. Groups are drawn until the test holds at least `val_share`
-    of the videos.
+    Videos whose names are of one `group` belong together, without one those that the names of
+    known datasets put together (datasets/records.py); a video that no pattern matches stands alone.
+    Groups are drawn until the test holds at least `val_share` of the videos.
     """
     groups = defaultdict(list)
     for video in videos:
-        groups[(group and group_of(video, group)) or ("video", video)].append(video)
+        name = video if group else str(PurePosixPath(video).with_suffix(""))
+        groups[group_of(name, group) or ("video", video)].append(video)
     if len(groups) < 2:
-        why = f"one group of videos (--group '{group.pattern}')" if group else "a single video"
+        by = f"--group '{group.pattern}'" if group else "by their names; --group REGEX says another"
+        alone = sum(map(len, groups.values())) < 2
+        why = "a single video" if alone else f"one group of videos ({by})"
         raise DataError(f"{why} cannot be split in two")
     wanted = val_share * sum(map(len, groups.values()))
     subsets: dict[str, str | None] = {}

@@ -18,7 +18,7 @@ from datasets.lists import SUBSET_NAMES, read_list
 from datasets.preparation import CLIP, RECORD_FILE, Preparation, is_finished, read_preparation
 from datasets.prepare.collect import Shard, Video, check_video
 from datasets.prepare.extract import add_flow, extract
-from datasets.prepare.work import path_inside, remove_unfinished
+from datasets.prepare.work import end_with_parent, path_inside, remove_unfinished
 from datasets.sources.facts import OTHER_RATE, VideoFacts, try_measure, usual_fps, usual_size
 from datasets.sources.folders import (
     MODALITIES,
@@ -138,6 +138,7 @@ def _try(make: Make, item: Video | str) -> VideoFacts | DataError | None:
 
 def _one_thread(with_torch: bool) -> None:
     """Processes are the parallelism; Ctrl-C ends them at once, and their parent tells of it."""
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     cv2.setNumThreads(1)
     if with_torch:

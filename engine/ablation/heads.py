@@ -1,5 +1,6 @@
 """One temporal head trained and scored on tokens, by the common training and test loops."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,14 @@ class Setting:
     lr: float
     weight_decay: float
     epochs: int
+
+
+def recipe_flags(setting: Mapping, batch_size: int) -> list[str]:
+    """A setting's fields as flags of the training scripts, which then train as `train_head`."""
+    rates = ["--lr", f"{setting['lr']:g}", "--weight-decay", f"{setting['weight_decay']:g}"]
+    schedule = ["--scheduler", "cosine", "--warmup-epochs", str(WARMUP_EPOCHS)]
+    batches = ["--batch-size", str(batch_size), "--iter-size", "1"]
+    return [*rates, "--epochs", str(setting["epochs"]), *schedule, *batches]
 
 
 def head_size(spec: ArchSpec, classes: int) -> tuple[int, float]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from engine import UsageError
-from engine.ablation.heads import head_size
-from engine.ablation.protocol import AVERAGE, HeadRow, Ledger, rows_of
+from engine.ablation.heads import head_size, recipe_flags
+from engine.ablation.protocol import AVERAGE, HeadRow, Ledger, grid, rows_of
 from engine.ablation.report import markdown, plot, read_finals, subsets_of, summarize_row
 from engine.ablation.sweeps import TokenSweep, network_final
 from engine.config import AblationConfig, TrainingConfig
@@ -53,13 +53,34 @@ def ablate_tokens(config: AblationConfig, folders: Sequence[Path]) -> int:
     # tune, train, test
     finals: dict[HeadRow, list[dict]] = {row: [] for row in rows}
     tuning: dict[HeadRow, dict] = {row: {} for row in rows}
-    jobs = [*itertools.product(sweeps, rows.items())]
-    for sweep, (row, spec) in (bar := tqdm(jobs, dynamic_ncols=True, disable=None, unit="head")):
-        bar.set_description(f"split {sweep.split}, {row.title}")
-        setting, tried = sweep.tune(row, spec)
-        tuning[row][sweep.split] = {"chosen": vars(setting), "tried": tried}
-        finals[row] += [sweep.final(row, spec, setting, seed) for seed in range(config.seeds)]
+    trainings = sum(len(grid(config, row.optimizer)) * config.folds + config.seeds for row in rows)
+    with tqdm(total=len(sweeps) * trainings, dynamic_ncols=True, unit="training") as bar:
+        for sweep, (row, spec) in itertools.product(sweeps, rows.items()):
+            bar.set_description(f"split {sweep.split}, {row.title}")
+            setting, tried = sweep.tune(row, spec, bar.update)
+            tuning[row][sweep.split] = {"chosen": vars(setting), "tried": tried}
+            for seed in range(config.seeds):
+                finals[row].append(sweep.final(row, spec, setting, seed))
+                bar.update()
+    if config.seeds == 0:
+        return report_tuning(config, ledger, tuning)
     return report(config, ledger, rows, finals, tuning, metadata["class_names"])
+
+
+def report_tuning(
+    config: AblationConfig, ledger: Ledger, tuning: Mapping[HeadRow, Mapping[int, dict]]
+) -> int:
+    """Writes tuning.json, and prints what was chosen as flags; returns the exit code."""
+    content = {row.key: splits for row, splits in tuning.items()}
+    write_json(ledger.path.parent / "tuning.json", content)
+    for row, splits in tuning.items():
+        for split, entry in splits.items():
+            chosen = entry["chosen"]
+            top1 = next(t["top1"] for t in entry["tried"] if t.items() >= chosen.items())
+            script = "two_stream_bert2.py" if row.optimizer == "adamw" else "two_stream2.py"
+            flags = " ".join(recipe_flags(chosen, config.batch_size))
+            print(f"split {split}, {row.title}: {top1:.2f} % held out; {script} --cache {flags}")
+    return 0
 
 
 def ablate_networks(

@@ -1,6 +1,6 @@
 """Trainings and tests of an ablation, on tokens or of whole networks, each done once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -39,15 +39,18 @@ class TokenSweep:
         names = [record.folder for record in cache.train.records]
         self.folds = grouped_folds(groups_of(names, config.group), config.folds)
 
-    def tune(self, row: HeadRow, spec: ArchSpec) -> tuple[Setting, list[dict]]:
+    def tune(
+        self, row: HeadRow, spec: ArchSpec, after_training: Callable[[], object] = bool
+    ) -> tuple[Setting, list[dict]]:
         """The best setting by cross-validation, and what each was worth."""
         tried = []
         for setting in grid(self.config, row.optimizer):
             key = {"stage": "tune", "row": row.key, "split": self.split} | asdict(setting)
-            folds = [
-                self.ledger.once(key | {"fold": fold}, partial(self._fold, spec, setting, fold))
-                for fold in range(self.config.folds)
-            ]
+            folds = []
+            for fold in range(self.config.folds):
+                held_out = partial(self._fold, spec, setting, fold)
+                folds.append(self.ledger.once(key | {"fold": fold}, held_out))
+                after_training()
             losses = [float("inf") if f["loss"] is None else f["loss"] for f in folds]
             tried.append((sum(f["right"] for f in folds), -sum(losses), setting))
         best = max(tried, key=lambda entry: entry[:2])

@@ -13,6 +13,7 @@ from engine.cli.base import (
     fill,
     new_parser,
     places_parent,
+    split_flags,
 )
 from engine.cli.caching import caching_parser
 from engine.cli.flag_types import (
@@ -54,6 +55,7 @@ __all__ = [
     "prediction_parser",
     "report_parser",
     "single_stream_parser",
+    "split_flags",
     "testing_parser",
     "time_order",
     "training_config",

@@ -1,18 +1,21 @@
 """What all scripts share: how flags become configs, and the flags that name data."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from datasets.prepare.collect import SplitRule
 from datasets.sources.choose import SOURCE_KINDS
 from engine.cli.flag_types import (
     above_zero,
     non_negative,
+    number,
     path,
     plain_name,
     positive,
+    regex,
 )
 from engine.config import DataConfig
 from engine.files import resolve
@@ -86,6 +89,23 @@ def data_script_parser(description: str, dataset: str | None = None) -> argparse
     help = "processes that work at once (%(default)s)"
     parser.add_argument("-j", "--workers", type=positive, default=2, help=help)
     return parser
+
+
+def split_flags(parser: argparse.ArgumentParser) -> Callable[..., argparse.Action]:
+    """Adds the flags that split videos into training and test; returns what adds more of them."""
+    parser.set_defaults(**{field.name: field.default for field in fields(SplitRule)})
+    group = parser.add_argument_group("split: by patterns, by the csv, or at random")
+    add = group.add_argument
+    add(
+        "-s", "--split", type=positive, default=1, help="number of the split to write (%(default)s)"
+    )
+    add("--train", metavar="PATTERN", help="shell pattern on names of training videos")
+    add("--val", metavar="PATTERN", help="shell pattern on names of test videos")
+    val_share = number(float, 0, 0.95, above=True)
+    add("--val-share", type=val_share, help="share of test videos (%(default)s)")
+    add("--group", type=regex, metavar="REGEX", help="videos that match alike stay together")
+    add("--seed", type=int, help="seed of the random split (%(default)s)")
+    return add
 
 
 def data_places(args: argparse.Namespace) -> tuple[Path, Path]:

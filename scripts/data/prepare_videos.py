@@ -19,7 +19,6 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -34,8 +33,8 @@ from datasets.prepare import collect, jobs
 from datasets.sources.folders import USUAL_NAMES, find_frame_folders
 from datasets.specs import find_spec
 from engine import UsageError
-from engine.cli import data_places, data_script_parser
-from engine.cli.flag_types import jpeg_quality, number, path, positive, regex, shard
+from engine.cli import data_places, data_script_parser, fill, split_flags
+from engine.cli.flag_types import jpeg_quality, number, path, shard
 from engine.distributed import choose_device
 
 Report = Callable[[str], None]
@@ -73,32 +72,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         type=number(float, 0, 1000, above=True),
         help="frames a second to resample to (as they are)",
     )
-    split = parser.add_argument_group("split: by patterns, by the csv, or at random").add_argument
-    split(
-        "-s", "--split", type=positive, default=1, help="number of the split to write (%(default)s)"
-    )
-    split("--train", metavar="PATTERN", help="shell pattern on names of training videos")
-    split("--val", metavar="PATTERN", help="shell pattern on names of test videos")
-    val_share = number(float, 0, 0.95, above=True)
-    split("--val-share", type=val_share, default=0.3, help="share of test videos (%(default)s)")
-    split("--group", type=regex, metavar="REGEX", help="videos that match alike stay together")
-    split("--seed", type=int, default=0, help="seed of the random split (%(default)s)")
+    split = split_flags(parser)
     split("--no-lists", action="store_true", help="only extract; make_lists.py writes the lists")
     return parser.parse_args(argv)
-
-
-def choose_split(args: argparse.Namespace, videos: list[collect.Video]) -> list[collect.Video]:
-    """The videos with their subsets, as the arguments say."""
-    paths = [video.path for video in videos]
-    if any(video.subset for video in videos):
-        return videos
-    if bool(args.train) != bool(args.val):
-        raise UsageError("--train and --val go together")
-    if args.train:
-        subsets = collect.split_by_pattern(paths, args.train, args.val)
-    else:
-        subsets = collect.split_at_random(paths, args.val_share, args.group, args.seed)
-    return [replace(video, subset=subsets[video.path]) for video in videos]
 
 
 def flow_device(args: argparse.Namespace) -> str:
@@ -119,7 +95,7 @@ def prepare(args: argparse.Namespace, frames: Path, settings: Path, report: Repo
     videos = collect.read_csv(args.csv) if args.csv else collect.find_videos(root)
     collect.check_videos(root, videos)
     if not args.no_lists:
-        videos = choose_split(args, videos)
+        videos = fill(collect.SplitRule, args).apply(videos)
         # Labels follow from all videos: they stay when a broken one is fixed.
         class_names = collect.merge_class_names(settings / "classes.txt", videos)
         for line in [] if args.shard else collect.missing_classes(videos):

@@ -114,3 +114,14 @@ def test_whole_networks(tiny, tmp_path):
     odd = ["-d", tiny.name, "-a", "rgb_tiny3D16f", *data, "--heads", "concatenation"]
     with pytest.raises(UsageError, match="published name of another network"):
         ablate.main([*odd, "--output", str(tmp_path / "odd"), *train])
+
+
+def test_no_seeds_only_tune_and_say_the_flags(caches, tmp_path, capsys):
+    argv = flags(caches, tmp_path, "--seeds", "0", "--lr", "1e-6", "1e-2")
+    assert ablate.main(argv) == 0
+    tuning = json.loads((tmp_path / "tuning.json").read_text())
+    assert tuning["flat"]["2"]["chosen"]["lr"] == 1e-2
+    assert [tried["lr"] for tried in tuning["flat"]["1"]["tried"]] == [1e-6, 1e-2]
+    printed = capsys.readouterr().out
+    assert "two_stream_bert2.py --cache --lr 0.01 --weight-decay 0.001 --epochs 6" in printed
+    assert not (tmp_path / "ablation.json").exists() and not (tmp_path / "scores").exists()

@@ -23,6 +23,7 @@ from datasets.prepare.collect import (
     Video,
     check_video,
     check_videos,
+    find_videos,
     read_csv,
     split_at_random,
     split_by_pattern,
@@ -158,6 +159,20 @@ def test_random_splits_keep_groups_together():
     assert parts != split_at_random(videos, 0.3, GROUPS, seed=4)
     alone = split_at_random(videos, 0.5, None, seed=0)
     assert sum(part == "val" for part in alone.values()) == 20
+
+
+def test_random_splits_keep_what_known_names_put_together():
+    videos = [f"hug/set1_{n}_{sequence}_1.avi" for sequence in range(10) for n in range(3)]
+    parts = split_at_random(videos, 0.3, None, seed=0)
+    assert sum(part == "val" for part in parts.values()) == 9
+    for sequence in range(10):
+        assert len({parts[v] for v in videos if v.endswith(f"_{sequence}_1.avi")}) == 1
+
+
+def test_loose_videos_are_told_where_to_go(tmp_path):
+    (tmp_path / "loose.avi").touch()
+    with pytest.raises(DataError, match="the 1 videos in the folder itself need a folder for each"):
+        find_videos(tmp_path)
 
 
 def test_splits_that_cannot_be():
