@@ -104,7 +104,7 @@ def grid(config: AblationConfig, optimizer: str) -> list[Setting]:
 
 
 @dataclass(frozen=True)
-class Tried:
+class TriedSetting:
     """A setting's cross-validation: held-out videos that were correct, and their mean loss, both
     over all folds and seeds; infinite where a training diverged."""
 
@@ -113,12 +113,12 @@ class Tried:
     loss: float
 
 
-def best_of(tried: Sequence[Tried]) -> Tried:
+def best_of(tried: Sequence[TriedSetting]) -> TriedSetting:
     """The setting with most correct held-out videos; of as many, the one of the lowest loss."""
     return max(tried, key=lambda one: (one.correct, -one.loss))
 
 
-def widened(tried: Sequence[Tried], budget: int | None) -> list[Setting]:
+def widened(tried: Sequence[TriedSetting], budget: int | None) -> list[Setting]:
     """Settings beyond the grid's edge, where the best one lies on it and the loss still falls.
 
     Along the rate the next one is a third, or three times, the outermost; along the epochs it is

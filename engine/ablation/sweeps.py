@@ -13,7 +13,7 @@ from engine.ablation.heads import OPTIMIZERS, Setting, score_head, train_head
 from engine.ablation.protocol import (
     HeadRow,
     Ledger,
-    Tried,
+    TriedSetting,
     best_of,
     grid,
     grouped_folds,
@@ -55,7 +55,7 @@ class TokenSweep:
         self, row: HeadRow, spec: ArchSpec, after_training: Callable[[], object] = bool
     ) -> tuple[Setting, list[dict]]:
         """The best setting by cross-validation, and what each was worth."""
-        tried: list[Tried] = []
+        tried: list[TriedSetting] = []
         ahead = grid(self.config, row.optimizer)
         while ahead:
             for setting in ahead:
@@ -75,7 +75,7 @@ class TokenSweep:
         spec: ArchSpec,
         setting: Setting,
         after_training: Callable[[], object],
-    ) -> Tried:
+    ) -> TriedSetting:
         """A setting's trainings: each fold held out, with each seed."""
         key = {"stage": "tune", "row": row.key, "split": self.split} | asdict(setting)
         records = []
@@ -85,7 +85,7 @@ class TokenSweep:
             records.append(self.ledger.once(own, held_out))
             after_training()
         losses = [np.inf if r["loss"] is None else r["loss"] for r in records]
-        return Tried(setting, sum(r["right"] for r in records), float(np.mean(losses)))
+        return TriedSetting(setting, sum(r["right"] for r in records), float(np.mean(losses)))
 
     def final(self, row: HeadRow, spec: ArchSpec, setting: Setting, seed: int) -> dict:
         """Trains on the whole list, and tests; where the loss diverges, all videos are wrong."""

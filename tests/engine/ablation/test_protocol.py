@@ -15,7 +15,7 @@ from engine.ablation.heads import Setting, head_size, score_head, tokens_of, tra
 from engine.ablation.protocol import (
     HeadRow,
     Ledger,
-    Tried,
+    TriedSetting,
     best_of,
     custom_row,
     grouped_folds,
@@ -349,7 +349,7 @@ def test_the_table(cache):
 
 
 def tried(lr, epochs, correct, loss):
-    return Tried(Setting("adamw", lr, 1e-3, epochs), correct, loss)
+    return TriedSetting(Setting("adamw", lr, 1e-3, epochs), correct, loss)
 
 
 def test_a_tie_is_decided_by_the_loss():
