@@ -200,6 +200,8 @@ class AblationConfig:
     device: str | None = None
     group: re.Pattern | None = None
     folds: int = 5
+    fold_seeds: int = 1  # trainings of each fold
+    budget: int | None = None  # settings that a head may try; None: the grid, without widening
     lr: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
     weight_decay: tuple[float, ...] = (1e-3,)
     epochs: tuple[int, ...] = (30,)

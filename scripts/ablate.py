@@ -73,6 +73,10 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         help="what in a name tells which videos stay together",
     )
     add("--folds", type=cli.positive, help="folds of the cross-validation (%(default)s)")
+    help = "trainings of each fold, with other seeds: ties are few, luck is less (%(default)s)"
+    add("--fold-seeds", type=cli.positive, help=help)
+    help = "settings a head may try: a best one at the grid's edge widens it (no widening)"
+    add("--budget", type=cli.positive, help=help)
     add("--lr", type=cli.above_zero, nargs="+", help="learning rates to choose from")
     help = "weight decays to choose from"
     add("--weight-decay", type=cli.not_below_zero, nargs="+", help=help)
@@ -110,7 +114,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         foreign = ("dataset", "arch", "splits", "settings", "frames", "workers")
         reason = "is for whole networks; a cache tells its own"
     else:
-        foreign = ("group", "folds", "lr", "weight_decay", "epochs", "batch_size")
+        foreign = ("group", "folds", "fold_seeds", "budget", "lr", "weight_decay", "epochs")
+        foreign += ("batch_size",)
         reason = "tunes on a cache; the training scripts' flags stand after --"
     for name in foreign:
         if getattr(args, name) != parser.get_default(name):

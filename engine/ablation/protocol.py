@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +101,50 @@ def grid(config: AblationConfig, optimizer: str) -> list[Setting]:
     rates = [lr * (SGD_FACTOR if optimizer == "sgd" else 1) for lr in config.lr]
     values = itertools.product(rates, config.weight_decay, config.epochs)
     return [Setting(optimizer, *own) for own in values]
+
+
+@dataclass(frozen=True)
+class TriedSetting:
+    """A setting's cross-validation: held-out videos that were correct, and their mean loss, both
+    over all folds and seeds; infinite where a training diverged."""
+
+    setting: Setting
+    correct: int
+    loss: float
+
+
+def best_of(tried: Sequence[TriedSetting]) -> TriedSetting:
+    """The setting with most correct held-out videos; of as many, the one of the lowest loss."""
+    return max(tried, key=lambda one: (one.correct, -one.loss))
+
+
+def widened(tried: Sequence[TriedSetting], budget: int | None) -> list[Setting]:
+    """Settings beyond the grid's edge, where the best one lies on it and the loss still falls.
+
+    Along the rate the next one is a third, or three times, the outermost; along the epochs it is
+    twice the most. None are given beyond `budget` settings in all, the same for every head, so
+    that none is tuned longer than another.
+    """
+    best = best_of(tried)
+    found = []
+    for name, factors in (("lr", (1 / 3, 3)), ("epochs", (None, 2))):
+        own = getattr(best.setting, name)
+        line = {
+            getattr(one.setting, name): one.loss
+            for one in tried
+            if replace(one.setting, **{name: own}) == best.setting
+        }
+        values = sorted(line)
+        for edge, inner, factor in (
+            (values[0], values[1:2], factors[0]),
+            (values[-1], values[-2:-1], factors[1]),
+        ):
+            if factor and inner and own == edge and line[edge] <= line[inner[0]]:
+                wider = type(own)(float(f"{edge * factor:.1e}"))
+                found.append(replace(best.setting, **{name: wider}))
+    known = [one.setting for one in tried]
+    room = 0 if budget is None else max(0, budget - len(known))
+    return [setting for setting in found if setting not in known][:room]
 
 
 def groups_of(names: Sequence[str], pattern: re.Pattern | None) -> list[str]:

@@ -53,7 +53,10 @@ def ablate_tokens(config: AblationConfig, folders: Sequence[Path]) -> int:
     # tune, train, test
     finals: dict[HeadRow, list[dict]] = {row: [] for row in rows}
     tuning: dict[HeadRow, dict] = {row: {} for row in rows}
-    trainings = sum(len(grid(config, row.optimizer)) * config.folds + config.seeds for row in rows)
+    trainings = sum(
+        len(grid(config, row.optimizer)) * config.folds * config.fold_seeds + config.seeds
+        for row in rows
+    )
     with tqdm(total=len(sweeps) * trainings, dynamic_ncols=True, unit="training") as bar:
         for sweep, (row, spec) in itertools.product(sweeps, rows.items()):
             bar.set_description(f"split {sweep.split}, {row.title}")

@@ -3,13 +3,23 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import product
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from engine.ablation.heads import OPTIMIZERS, Setting, score_head, train_head
-from engine.ablation.protocol import HeadRow, Ledger, grid, grouped_folds, groups_of
+from engine.ablation.protocol import (
+    HeadRow,
+    Ledger,
+    TriedSetting,
+    best_of,
+    grid,
+    grouped_folds,
+    groups_of,
+    widened,
+)
 from engine.checkpoint import LAST
 from engine.config import AblationConfig, TestConfig, TrainingConfig
 from engine.files import run_folder
@@ -20,6 +30,8 @@ from engine.tokens.cache import TokenCache
 from engine.training.run import run_training
 from engine.training.sums import NonFiniteLoss
 from models import ArchSpec
+
+FOLD_SEEDS = 1000  # between the seeds of one fold's trainings
 
 
 class TokenSweep:
@@ -43,32 +55,48 @@ class TokenSweep:
         self, row: HeadRow, spec: ArchSpec, after_training: Callable[[], object] = bool
     ) -> tuple[Setting, list[dict]]:
         """The best setting by cross-validation, and what each was worth."""
-        tried = []
-        for setting in grid(self.config, row.optimizer):
-            key = {"stage": "tune", "row": row.key, "split": self.split} | asdict(setting)
-            folds = []
-            for fold in range(self.config.folds):
-                held_out = partial(self._fold, spec, setting, fold)
-                folds.append(self.ledger.once(key | {"fold": fold}, held_out))
-                after_training()
-            losses = [float("inf") if f["loss"] is None else f["loss"] for f in folds]
-            tried.append((sum(f["right"] for f in folds), -sum(losses), setting))
-        best = max(tried, key=lambda entry: entry[:2])
-        return best[2], [
-            asdict(setting) | {"top1": round(100 * correct / len(self.folds), 2)}
-            for correct, _, setting in tried
+        tried: list[TriedSetting] = []
+        ahead = grid(self.config, row.optimizer)
+        while ahead:
+            for setting in ahead:
+                tried.append(self._try(row, spec, setting, after_training))
+            ahead = widened(tried, self.config.budget)
+        videos = len(self.folds) * self.config.fold_seeds
+        return best_of(tried).setting, [
+            asdict(one.setting)
+            | {"top1": round(100 * one.correct / videos, 2)}
+            | ({"loss": round(one.loss, 4)} if np.isfinite(one.loss) else {})
+            for one in tried
         ]
+
+    def _try(
+        self,
+        row: HeadRow,
+        spec: ArchSpec,
+        setting: Setting,
+        after_training: Callable[[], object],
+    ) -> TriedSetting:
+        """A setting's trainings: each fold held out, with each seed."""
+        key = {"stage": "tune", "row": row.key, "split": self.split} | asdict(setting)
+        records = []
+        for seed, fold in product(range(self.config.fold_seeds), range(self.config.folds)):
+            own = key | {"fold": fold} | ({"seed": seed} if seed else {})
+            held_out = partial(self._fold, spec, setting, fold, FOLD_SEEDS * seed + fold)
+            records.append(self.ledger.once(own, held_out))
+            after_training()
+        losses = [np.inf if r["loss"] is None else r["loss"] for r in records]
+        return TriedSetting(setting, sum(r["right"] for r in records), float(np.mean(losses)))
 
     def final(self, row: HeadRow, spec: ArchSpec, setting: Setting, seed: int) -> dict:
         """Trains on the whole list, and tests; where the loss diverges, all videos are wrong."""
         key = _final_key(row, self.split, seed, self.config.time_order) | asdict(setting)
         return self.ledger.once(key, partial(self._final, row, spec, setting, seed))
 
-    def _fold(self, spec: ArchSpec, setting: Setting, fold: int) -> dict:
+    def _fold(self, spec: ArchSpec, setting: Setting, fold: int, seed: int) -> dict:
         inside = self.cache.train.take(np.flatnonzero(self.folds != fold))
         held_out = self.cache.train.take(np.flatnonzero(self.folds == fold))
         try:
-            model, losses = self.train(spec, len(self.classes), inside, setting, seed=fold)
+            model, losses = self.train(spec, len(self.classes), inside, setting, seed=seed)
         except NonFiniteLoss:
             return {"right": 0, "loss": None, "train_loss": None}
         scores, _ = score_head(model, self.cache, held_out)

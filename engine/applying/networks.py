@@ -133,3 +133,21 @@ def _published_arch(backbone: str, state_dict: Mapping[str, torch.Tensor]) -> st
     averages = [r for r in rows if r.backbone == backbone and r.head.endswith("average")]
     own = [row for row in averages if row.modality == modality] or averages
     return min(own, key=lambda row: row.frames not in lengths).name
+
+
+def average_networks(
+    first: TrainedNetwork, second: TrainedNetwork, share: float
+) -> dict[str, torch.Tensor]:
+    """(1 - share) of one network's weights and batch statistics and `share` of another's; whole
+    numbers are the second's. Raises CheckpointError unless both are of one network and classes."""
+    if first.spec != second.spec or first.classes != second.classes:
+        raise CheckpointError(
+            f"{first.path} is {first.spec.name} with {len(first.classes)} classes, {second.path} "
+            f"{second.spec.name} with {len(second.classes)}; only weights of one network and the "
+            "same classes can be averaged"
+        )
+    ours, theirs = first.model.state_dict(), second.model.state_dict()
+    return {
+        key: torch.lerp(ours[key], value, share) if value.is_floating_point() else value
+        for key, value in theirs.items()
+    }

@@ -18,6 +18,7 @@ from engine.cli.base import (
 from engine.cli.caching import caching_parser
 from engine.cli.flag_types import (
     above_zero,
+    fraction,
     non_negative,
     not_below_zero,
     path,
@@ -42,6 +43,7 @@ __all__ = [
     "data_places",
     "data_script_parser",
     "fill",
+    "fraction",
     "new_parser",
     "non_negative",
     "not_below_zero",

@@ -9,6 +9,7 @@ from pathlib import Path
 from datasets.files import DataError, check_name
 from datasets.prepare.collect import Shard
 from engine import UsageError
+from engine.checkpoint import BEST
 from engine.testing.token_order import check_order
 
 
@@ -71,6 +72,15 @@ def path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:  # ~nobody
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def best_of_run(text: str) -> str:
+    """argparse type: a run's folder, or a checkpoint in one -> the checkpoint's path."""
+    named = path(text)
+    file = named / BEST if named.is_dir() else named
+    if not file.is_file():
+        raise argparse.ArgumentTypeError(f"{file} is not there: no run that can be started from")
+    return str(file.resolve())
 
 
 def plain_name(text: str) -> str:

@@ -9,6 +9,7 @@ from engine.cli.base import YES, YES_OR_NO, data_parent, fill, new_parser
 from engine.cli.flag_types import (
     above_zero,
     auto_or_positive,
+    best_of_run,
     fraction,
     non_negative,
     not_below_zero,
@@ -130,6 +131,14 @@ def _add_file_flags(parser: argparse.ArgumentParser) -> None:
     """What a training starts from, writes, and says."""
     add = parser.add_argument_group("files").add_argument
     add_weights_flag(add)
+    add(
+        "--init-from",
+        dest="weights",
+        type=best_of_run,
+        metavar="RUN",
+        help="start from another run's best model, as --weights FILE does: its backbone, and its "
+        "head where it fits; e.g. a head trained on a cache before its backbone learns, too",
+    )
     add("--output", type=path, metavar="DIR", help="folder in which runs are kept (checkpoint)")
     _add_cache_flag(add)
     add(

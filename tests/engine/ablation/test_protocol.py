@@ -15,11 +15,14 @@ from engine.ablation.heads import Setting, head_size, score_head, tokens_of, tra
 from engine.ablation.protocol import (
     HeadRow,
     Ledger,
+    TriedSetting,
+    best_of,
     custom_row,
     grouped_folds,
     groups_of,
     preset,
     rows_of,
+    widened,
 )
 from engine.ablation.report import (
     Final,
@@ -39,6 +42,7 @@ from engine.testing.token_order import TimeOrder
 from engine.tokens.cache import open_cache
 from models import ArchError, create_model, get_arch
 from models.names import with_head
+from scripts import ablate
 from tests.engine.ablation.order_tokens import ARCH, CLASSES, order_cache
 
 CPU = torch.device("cpu")
@@ -342,3 +346,40 @@ def test_the_table(cache):
     assert cells[4:] == ["75.00 ± 35.36", "50.00 ± 0.00", "62.50 ± 17.68", "", "75.99"]
     assert "+0.00 [+0.00, +0.00]" in lines[3]
     json.dumps(rows)
+
+
+def tried(lr, epochs, correct, loss):
+    return TriedSetting(Setting("adamw", lr, 1e-3, epochs), correct, loss)
+
+
+def test_a_tie_is_decided_by_the_loss():
+    settings = [tried(1e-3, 30, 9, 0.5), tried(1e-4, 30, 9, 0.4), tried(1e-5, 30, 8, 0.1)]
+    assert best_of(settings).setting.lr == 1e-4
+
+
+def test_the_grid_widens_where_the_best_lies_on_its_edge_and_the_loss_falls():
+    settings = [tried(1e-4, 30, 9, 0.4), tried(1e-3, 30, 8, 0.5)]
+    assert [s.lr for s in widened(settings, 5)] == [3.3e-5]
+    assert widened(settings, None) == widened(settings, 2) == []
+    # not where the loss rises again, though more videos are correct
+    assert widened([tried(1e-4, 30, 9, 0.6), tried(1e-3, 30, 8, 0.5)], 5) == []
+    # nor inside the grid
+    inside = [tried(1e-5, 30, 7, 0.9), *settings]
+    assert widened([*inside[:1], tried(1e-4, 30, 9, 0.4), inside[2]], 9) == []
+
+
+def test_epochs_widen_upwards_alone():
+    settings = [tried(1e-4, 30, 8, 0.5), tried(1e-4, 60, 9, 0.4)]
+    assert [s.epochs for s in widened(settings, 3)] == [120]
+    assert widened([tried(1e-4, 30, 9, 0.4), tried(1e-4, 60, 8, 0.5)], 3) == []
+
+
+def test_a_budget_and_seeds_of_folds_reach_the_ledger(tmp_path):
+    flags = ["--cache", str(order_cache(tmp_path / "c")), "--heads", "average", "--seeds", "0"]
+    flags += ["--folds", "2", "--fold-seeds", "2", "--lr", "1e-6", "1e-5", "--epochs", "1"]
+    flags += ["--budget", "4", "--output", str(tmp_path / "out")]
+    assert ablate.main(flags) == 0
+    lines = (tmp_path / "out" / "runs.jsonl").read_text().splitlines()[1:]
+    records = [json.loads(line) for line in lines]
+    settings = {(r["lr"], r["epochs"]) for r in records}
+    assert 2 < len(settings) <= 4 and len(records) == 4 * len(settings)
