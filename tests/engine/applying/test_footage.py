@@ -1,9 +1,11 @@
 """Sources and their pictures: rates, damage, pipes that are silent, rubbish."""
 
+import http.server
 import os
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import av
 import numpy as np
@@ -12,9 +14,11 @@ import pytest
 from datasets.files import DataError
 from datasets.sources.videos import at_rate
 from engine.applying.footage import Footage
+from engine.applying.predictor import load_predictor
 from engine.applying.sources import VideoSource, find_sources
 from tests.conftest import SHARED, needs_videos
-from tests.engine.applying.made import noisy, write_video
+from tests.engine.applying.made import noisy, save_network, write_video
+from tests.scripts.test_bad_videos import write_changing_size
 
 
 def seconds_of(path, fps=None, start=0.0, deadline=5.0):
@@ -147,3 +151,34 @@ def test_sources_are_found_in_order_each_once_and_rubbish_is_named(tmp_path):
     assert [s.kind for s in sources] == ["file"] * 3 + ["camera", "url", "pipe"]
     assert len(faults) == 3 and "no video file" in faults[0] and "gone" in faults[1]
     assert "matches no file" in faults[2]
+
+
+def test_rotation_and_changing_sizes_are_shown_as_players_do(tmp_path):
+    turned = tmp_path / "turned.mp4"
+    with av.open(str(turned), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.set_display_rotation(90)
+        for picture in noisy(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode())
+    assert {p.shape for _, p in Footage(VideoSource(str(turned), "file"))} == {(64, 48, 3)}
+    write_changing_size(tmp_path / "sizes.mpg")
+    shapes = [p.shape for _, p in Footage(VideoSource(str(tmp_path / "sizes.mpg"), "file"))]
+    assert set(shapes) == {(48, 64, 3), (96, 128, 3)}
+    predictor = load_predictor(save_network(tmp_path / "a.pth"))
+    pictures = (p for _, p in Footage(VideoSource(str(tmp_path / "sizes.mpg"), "file")))
+    assert np.isfinite(predictor.predict(pictures)).all()
+
+
+def test_a_url_is_a_source(tmp_path):
+    write_video(tmp_path / "a.mp4", noisy(20))
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        ((source, gone), _) = find_sources([f"{url}/a.mp4", f"{url}/b.mp4"])
+        assert source.kind == "url" and sum(1 for _ in Footage(source, deadline=5)) == 20
+        with pytest.raises(DataError, match="b.mp4"):
+            list(Footage(gone, deadline=5))
+        server.shutdown()
