@@ -134,6 +134,7 @@ def _add_file_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--init-from",
         dest="weights",
+        default=argparse.SUPPRESS,
         type=best_of_run,
         metavar="RUN",
         help="start from another run's best model, as --weights FILE does: its backbone, and its "
