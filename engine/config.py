@@ -160,7 +160,7 @@ class TimelineRules:
     enter: float = 0.5  # from which probability on an action begins
     leave: float = 0.35  # below which it ends
     gap: float = 0.5  # over which segments of one class become one
-    shortest: float = 0.5  # of a segment
+    shortest: float | None = None  # of a segment; None: half a window
     background: str | None = None  # the class in which nothing happens
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from tabulate import tabulate
@@ -203,7 +204,7 @@ def _write_timeline(
     write_timeline_json(base.with_suffix(".json"), name, timeline, config.rules, settings)
     write_timeline_csv(base.with_suffix(".csv"), timeline)
     write_subtitles(base.with_suffix(".srt"), timeline)
-    plot_timeline(base.with_suffix(".png"), name, timeline, footage)
+    plot_timeline(base.with_suffix(".png"), Path(name).name, timeline, footage)
     if config.overlay is not None:
         write_overlay(config.overlay, timeline, replace(footage, fps=None, start=0.0, notes=[]))
     tqdm.write(describe_timeline(name, timeline, footage.notes))

@@ -1,7 +1,7 @@
 """Scores of windows over time -> which action happens when: pure functions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
@@ -62,6 +62,8 @@ def make_timeline(
     bounds = np.concatenate([windows[:1, 0], inner, windows[-1:, 1]])
     step = float(np.median(np.diff(centres))) if len(centres) > 1 else 1.0
     smoothed = smooth(probabilities, round(rules.smoothing / max(step, 1e-6)))
+    if rules.shortest is None:  # what a window cannot tell from a cut between two actions
+        rules = replace(rules, shortest=float(np.median(np.diff(windows, axis=1))) / 2)
     segments = find_segments(bounds, smoothed, classes, rules)
     return Timeline(tuple(classes), bounds, smoothed, tuple(segments))
 
@@ -79,7 +81,7 @@ def find_segments(
     while it is above `rules.leave` and no other class reaches `rules.enter` with more.
 
     Segments of one class with at most `rules.gap` seconds between them become one; then those of
-    the background class, and those shorter than `rules.shortest`, are left out.
+    the background class, and those shorter than `rules.shortest` (a number), are left out.
     """
     found: list[tuple[int, int, int]] = []  # label, first interval, interval after the last
     label, first = -1, 0

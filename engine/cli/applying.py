@@ -77,7 +77,7 @@ def _add_timeline_flags(parser: argparse.ArgumentParser) -> None:
     add("--enter", type=fraction, help="probability from which an action begins (%(default)s)")
     add("--leave", type=fraction, help="probability below which it ends (%(default)s)")
     add("--gap", type=not_below_zero, help="seconds over which actions are merged (%(default)s)")
-    add("--shortest", type=not_below_zero, help="seconds of the shortest action (%(default)s)")
+    add("--shortest", type=not_below_zero, help="seconds of the shortest action (half a window)")
     add("--background", metavar="CLASS", help="the class in which nothing happens")
 
 

@@ -23,7 +23,7 @@ from engine.applying.timeline_files import (
 from engine.config import TimelineRules
 from tests.engine.applying.made import CLASSES, coloured, noisy, save_sure_network, write_video
 
-RULES = TimelineRules(smoothing=0)
+RULES = TimelineRules(smoothing=0, shortest=0.5)
 PLAN = [(0, 50), (2, 75), (1, 50)]  # 2 s, 3 s, 2 s at 25 a second
 
 
@@ -44,7 +44,9 @@ def segments(rows, rules=RULES, names=("a", "b", "none")):
 
 def test_an_action_begins_at_enter_and_goes_on_above_leave():
     rows = [[0.4, 0, 0.6], [0.5, 0, 0.5], [0.36, 0.1, 0.4], [0.34, 0.2, 0.3], [0.45, 0, 0.3]]
-    assert segments(rows, TimelineRules(smoothing=0, background="none")) == [(0, 1, 3)]
+    assert segments(rows, TimelineRules(smoothing=0, shortest=0.5, background="none")) == [
+        (0, 1, 3)
+    ]
     assert segments([[0.49, 0.49, 0.02]] * 4) == []
 
 
@@ -67,6 +69,8 @@ def test_smoothing_removes_a_single_wrong_window():
     rows[4] = [0.1, 0.9]
     rough = make_timeline(windows, rows, ("a", "b"), TimelineRules(smoothing=0, shortest=0))
     even = make_timeline(windows, rows, ("a", "b"), TimelineRules(smoothing=1.5))
+    default = make_timeline(windows, rows, ("a", "b"), TimelineRules(smoothing=0))
+    assert all(s.end - s.start >= 1 for s in default.segments)  # half a window
     assert len(rough.segments) > 1 and [s.label for s in even.segments] == [0]
     assert (even.segments[0].start, even.segments[0].end) == (0, 6)
 
