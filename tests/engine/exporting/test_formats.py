@@ -13,7 +13,7 @@ from engine.exporting.formats import FORMATS, trace
 from engine.exporting.latency import measure_latency
 from tests.engine.exporting.networks import trained
 
-# A row of each backbone, with each head among them; docs/EXPORT.md says which others were tried.
+# Rows of several backbones; docs/EXPORT.md says which others were tried.
 FAMILIES = (  # the others take minutes each: tests/engine/exporting/sweep.py
     "rgb_resneXt3D64f101_bert10_FRMB",
     "rgb_slowfast64f_50_bert10_FRAB_late",
