@@ -1,7 +1,7 @@
 """A live source: a line a second with the action, its probability and the lag.
 
 A thread takes the frames as they come. Each classification takes the newest ones, so that one
-that is slower than the source leaves frames out and does not fall behind.
+that is slower than the source leaves frames out, and its lag does not grow.
 """
 
 import threading
