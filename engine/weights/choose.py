@@ -35,7 +35,9 @@ def find_weights(spec: ArchSpec, asked: str, folder: Path) -> Path | None:
         if path.exists():
             return path
         there = ", ".join(sorted(p.name for p in folder.glob("*") if p.is_file())) or "nothing"
-        there = f"in {folder} there is {there} (python scripts/weights.py list says what can be had)"
+        there = (
+            f"in {folder} there is {there} (python scripts/weights.py list says what can be had)"
+        )
         if path.suffix:
             raise CheckpointError(f"no weights {path}: there is no such file; {there}") from None
         raise ArchError(f"{error}; {there}") from None

