@@ -193,9 +193,12 @@ class AblationConfig:
     """An ablation: the heads, how they are tuned on token caches, what the report shows."""
 
     output: Path | None = None
+    computing: SpeedConfig = field(default_factory=SpeedConfig)
     preset: str | None = None
     heads: tuple[str, ...] = ()
     base: str = "average"
+    leave_one_out: bool = False  # test each group of the training list by networks of the others
+    shots: int | None = None  # videos of each class that a tested network learns from; None: all
     seeds: int = 5
     device: str | None = None
     group: re.Pattern | None = None

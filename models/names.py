@@ -89,16 +89,21 @@ def get_arch(name: str) -> ArchSpec:
     return _row(parts.name) or _compose(parts)
 
 
-def with_head(spec: ArchSpec, head: str) -> ArchSpec:
+def with_head(spec: ArchSpec, head: str, reduction: str | None = None) -> ArchSpec:
     """The single-pathway network with another head, a key of HEADS; its name may be a row's.
 
-    Raises ArchError for a head or a backbone that there is not.
+    `reduction`: one of REDUCTIONS; None: that of `spec`.
+
+    Raises ArchError for a head, a reduction or a backbone that there is not.
     """
     if BACKBONES[spec.backbone].two_pathways or head not in HEADS:
         what = spec.name if head in HEADS else f"'{head}'"
         raise ArchError(f"{what}: choose a network of one pathway and of the heads {list(HEADS)}")
-    reduction = spec.reduction or ""
-    return _compose(Parts(spec.modality, spec.backbone, spec.frames, head, reduction, ""))
+    reduction = reduction or spec.reduction or ""
+    parts = Parts(spec.modality, spec.backbone, spec.frames, head, reduction, "")
+    if reason := _nonsense(parts):
+        raise ArchError(f"{parts.name} makes no sense: {reason}")
+    return _compose(parts)
 
 
 def _compose(parts: Parts) -> ArchSpec:

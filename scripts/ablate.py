@@ -12,6 +12,9 @@ datasets tell, or --group), then a training for each seed with the best, each te
 views. --preset table1 is the paper's temporal pooling, table2 its variants of BERT; where the cache
 holds feature maps, table1 has the non-local block too. With --seeds 0 it tunes and no more: it
 prints the flags of the best setting for two_stream_bert2.py, and writes them to tuning.json.
+--leave-one-out tests each group (a sequence of a set) by networks that learned from all others of
+its training list, with the setting that was tuned on another cache; --shots 4 tests networks that
+learned from four videos a class. With one --output these share their tuning.
 
 With --dataset and --arch whole networks are trained by the training scripts, with the flags
 after -- for both optimizers; nothing is tuned, and the last epoch is tested.
@@ -33,7 +36,7 @@ import two_stream_bert2
 from engine import cli
 from engine.ablation.run import ablate_networks, ablate_tokens
 from engine.cli.flag_types import regex
-from engine.config import AblationConfig
+from engine.config import AblationConfig, SpeedConfig
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +67,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--base", metavar="HEAD", help="head that the others are compared with (%(default)s)")
     help = "tested trainings of each head; 0: only tune, and test nothing (%(default)s)"
     add("--seeds", type=cli.non_negative, help=help)
+    help = "test each group of the training list by networks of the others, tuned on another cache"
+    add("--leave-one-out", action="store_true", help=help)
+    help = "videos of each class that a tested network learns from, drawn by its seed (all)"
+    add("--shots", type=cli.positive, metavar="N", help=help)
     add("--device", help="where to compute: cuda, cpu, ... (cuda if there is one)")
+    cli.add_speed_flags(parser)
     add = parser.add_argument_group("tuning, on caches alone").add_argument
     add(
         "--group",
@@ -98,7 +106,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = cli.new_parser(__doc__, AblationConfig)
+    parser = cli.new_parser(__doc__, AblationConfig, SpeedConfig)
     _add_flags(parser)
     # what excludes what
     args = parser.parse_args(argv)
@@ -110,12 +118,22 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--seeds 0 only tunes, which is for --cache")
     if args.cache and (args.flags or args.folds < 2):
         parser.error("with --cache there are 2 --folds or more, and no flags of training scripts")
+    if args.leave_one_out and args.shots:
+        parser.error("--leave-one-out trains on all other groups; leave --shots out")
     if args.cache:
         foreign = ("dataset", "arch", "splits", "settings", "frames", "workers")
         reason = "is for whole networks; a cache tells its own"
     else:
         foreign = ("group", "folds", "fold_seeds", "budget", "lr", "weight_decay", "epochs")
-        foreign += ("batch_size",)
+        foreign += (
+            "batch_size",
+            "leave_one_out",
+            "shots",
+            "speed",
+            "amp",
+            "channels_last",
+            "compile",
+        )
         reason = "tunes on a cache; the training scripts' flags stand after --"
     for name in foreign:
         if getattr(args, name) != parser.get_default(name):

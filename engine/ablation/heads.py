@@ -15,6 +15,7 @@ from datasets.samplers import TrainingBatches
 from engine.config import Recipe
 from engine.files import resolve
 from engine.metrics import count_flops
+from engine.speed import Speed, fit
 from engine.testing.score import score_all
 from engine.testing.stream import CACHED_BATCH, Stream, cached_clips
 from engine.testing.token_order import NORMAL, TimeOrder
@@ -29,6 +30,7 @@ from models.finetuning import freeze
 from opt import adamw, sgd
 
 OPTIMIZERS = {"adamw": adamw, "sgd": sgd}
+EXACT = Speed("exact", amp="off", channels_last=False, compile=False)
 WARMUP_EPOCHS = 2
 
 
@@ -100,19 +102,22 @@ def train_head(
     seed: int,
     device: torch.device,
     cache: TokenCache | None = None,
+    speed: Speed = EXACT,
 ) -> tuple[VideoNet, list[float]]:
     """Trains on a subset of a cache, in an epoch each video once by one of its views.
 
     `cache`: whose subset it is, where it holds maps and not tokens.
+    `speed`: how the training is computed; its weights are float32.
 
     Returns the network and the epochs' mean losses, nats. All randomness follows from `seed`.
     """
     # seed, model, optimizer
     torch.manual_seed(seed)
-    model = _new_network(spec, classes, device, cache)
+    model = fit(_new_network(spec, classes, device, cache), speed)
     tuned = asdict(setting)
     make = OPTIMIZERS[tuned.pop("optimizer")]
     how = {"scheduler": "cosine", "warmup_epochs": WARMUP_EPOCHS, "freeze_bn": True}
+    how["amp"] = speed.amp
     recipe = Recipe(batch_size=batch_size, freeze_backbone=not model.starts_at, **tuned, **how)
     frozen = freeze(model, recipe.freeze_backbone, recipe.freeze_bn)
     optimizer = make(model.parameters(), recipe.lr, recipe.momentum, recipe.weight_decay)

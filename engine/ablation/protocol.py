@@ -24,7 +24,7 @@ from engine.config import AblationConfig
 from engine.files import append_whole
 from models import NETWORKS, ArchSpec
 from models.archs import ARCHS
-from models.names import HEADS, with_head
+from models.names import HEADS, REDUCTIONS, with_head
 
 AVERAGE = "average"  # the head whose word in names is empty
 SGD_FACTOR = 100  # SGD's rates, as multiples of the grid's
@@ -32,16 +32,21 @@ SGD_FACTOR = 100  # SGD's rates, as multiples of the grid's
 
 @dataclass(frozen=True)
 class HeadRow:
-    """A line of the table: `head` as in architecture names, the paper's top-1 on HMDB51 split 1."""
+    """A line of the table: `head` as in architecture names, the paper's top-1 on HMDB51 split 1.
+
+    `reduction`: the block before the head; None: that of the network whose cache it is.
+    """
 
     title: str
     head: str
     optimizer: str = "adamw"
     paper: float | None = None
+    reduction: str | None = None
 
     @property
     def key(self) -> str:
-        return (self.head or AVERAGE) + ("" if self.optimizer == "adamw" else "_sgd")
+        words = [self.head or AVERAGE, self.reduction, self.optimizer.replace("adamw", "")]
+        return "_".join(word for word in words if word)
 
 
 def preset(name: str, backbone: str) -> list[HeadRow]:
@@ -71,28 +76,39 @@ def preset(name: str, backbone: str) -> list[HeadRow]:
 
 
 def custom_row(text: str) -> HeadRow:
-    """A head's word in architecture names, or `average`, with _sgd for SGD.
+    """A head's word in architecture names, or `average`, with _FRMB or _FRAB, with _sgd for SGD.
 
     Raises UsageError if it is none.
     """
     word = text.removesuffix("_sgd")
+    optimizer = "sgd" if text != word else "adamw"
+    reduction = next((own for own in REDUCTIONS if word.endswith(f"_{own}")), None)
+    word = word.removesuffix(f"_{reduction}")
     head = "" if word == AVERAGE else word
     if head not in HEADS or word == "":
         known = ", ".join(word or AVERAGE for word in HEADS)
-        raise UsageError(f"no head '{word}'; choose from {known}, each also with _sgd")
-    return HeadRow(text.replace("_", " "), head, "sgd" if text != word else "adamw")
+        after = " or ".join(f"_{own}" for own in REDUCTIONS)
+        raise UsageError(f"no head '{word}'; choose from {known}, each also with {after}, and _sgd")
+    return HeadRow(text.replace("_", " "), head, optimizer, reduction=reduction)
 
 
 def rows_of(
-    name: str | None, heads: Sequence[str], base: ArchSpec, maps: bool
+    name: str | None, heads: Sequence[str], base: ArchSpec, maps: bool, reducible: bool = True
 ) -> dict[HeadRow, ArchSpec]:
     """The rows of a preset and of single heads, and their networks on the base's backbone.
 
-    Heads that begin with feature maps are there if `maps` are.
+    Heads that begin with feature maps are there if `maps` are. Raises UsageError for a reduction
+    that is not `reducible`: a cache of tokens is behind it.
     """
     rows = preset(name, base.backbone) if name else []
     asked = {row.key: row for row in (*map(custom_row, heads), *rows)}
-    specs = {row: with_head(base, row.head) for row in asked.values()}
+    for row in asked.values():
+        if row.reduction and not reducible:
+            raise UsageError(
+                f"{row.key}: {row.reduction} is a part of the backbone, which made this cache's "
+                "tokens; take a cache in front of its last stage (cache_tokens.py --at STAGE)"
+            )
+    specs = {row: with_head(base, row.head, row.reduction) for row in asked.values()}
     return {row: s for row, s in specs.items() if maps or not NETWORKS[s.head].encodes}
 
 

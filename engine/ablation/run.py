@@ -3,22 +3,24 @@
 python scripts/ablate.py --cache DIR --preset table1
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 from tqdm import tqdm
 
 from engine import UsageError
-from engine.ablation.heads import head_size, recipe_flags
+from engine.ablation.heads import Setting, head_size, recipe_flags
 from engine.ablation.protocol import AVERAGE, HeadRow, Ledger, grid, rows_of
 from engine.ablation.report import markdown, plot, read_finals, subsets_of, summarize_row
-from engine.ablation.sweeps import TokenSweep, network_final
+from engine.ablation.sweeps import TokenSweep, kind_of, network_final, views_elsewhere
 from engine.config import AblationConfig, TrainingConfig
 from engine.data import open_split
 from engine.distributed import choose_device
 from engine.files import resolve, write_json, written_whole
+from engine.speed import choose_speed
 from engine.tokens.cache import open_cache
 from models import ArchSpec, get_arch
 
@@ -37,7 +39,8 @@ def ablate_tokens(config: AblationConfig, folders: Sequence[Path]) -> int:
     if len({cache.metadata["split"] for cache in caches}) < len(caches):
         raise UsageError("two of the caches are of one split")
     maps = caches[0].train.tokens[0].ndim == 5
-    rows = rows_of(config.preset, config.heads, get_arch(metadata["arch"]), maps)
+    at = metadata["at"]
+    rows = rows_of(config.preset, config.heads, get_arch(metadata["arch"]), maps, at is not None)
     check_report(config, rows, metadata["class_names"])
     # protocol
     protocol = {key: metadata[key] for key in ("dataset", "tokens", "views")} | {
@@ -47,9 +50,18 @@ def ablate_tokens(config: AblationConfig, folders: Sequence[Path]) -> int:
         "batch_size": config.batch_size,
         "lists": {c.metadata["split"]: c.metadata["fingerprint"] for c in caches},
     }
-    ledger = Ledger(resolve(config.output, OUTPUT) / "runs.jsonl", protocol)
     device = choose_device(config.device)
-    sweeps = [TokenSweep(ledger, config, cache, device) for cache in caches]
+    speed = choose_speed(config.computing, device)
+    protocol["amp"] = None if speed.amp == "off" else speed.amp  # earlier ledgers do not say
+    ledger = Ledger(resolve(config.output, OUTPUT) / "runs.jsonl", protocol)
+    sweep = partial(TokenSweep, ledger, config, device=device, speed=speed)
+    if config.leave_one_out:
+        elsewhere = [views_elsewhere(cache, caches) for cache in caches]
+        sweeps = [sweep(c, test=own) for c, (_, own) in zip(caches, elsewhere, strict=True)]
+        tuned_on = [split for split, _ in elsewhere]
+    else:
+        sweeps = [sweep(cache) for cache in caches]
+        tuned_on = [own.split for own in sweeps]
     # tune, train, test
     finals: dict[HeadRow, list[dict]] = {row: [] for row in rows}
     tuning: dict[HeadRow, dict] = {row: {} for row in rows}
@@ -58,12 +70,16 @@ def ablate_tokens(config: AblationConfig, folders: Sequence[Path]) -> int:
         for row in rows
     )
     with tqdm(total=len(sweeps) * trainings, dynamic_ncols=True, unit="training") as bar:
-        for sweep, (row, spec) in itertools.product(sweeps, rows.items()):
-            bar.set_description(f"split {sweep.split}, {row.title}")
-            setting, tried = sweep.tune(row, spec, bar.update)
-            tuning[row][sweep.split] = {"chosen": vars(setting), "tried": tried}
-            for seed in range(config.seeds):
-                finals[row].append(sweep.final(row, spec, setting, seed))
+        for row, spec in rows.items():
+            for own in sweeps:
+                bar.set_description(f"split {own.split}, {row.title}")
+                setting, tried = own.tune(row, spec, bar.update)
+                tuning[row][own.split] = {"chosen": vars(setting), "tried": tried}
+            for (own, split), seed in product(
+                zip(sweeps, tuned_on, strict=True), range(config.seeds)
+            ):
+                setting = Setting(**tuning[row][split]["chosen"])
+                finals[row].append(own.final(row, spec, setting, seed))
                 bar.update()
     if config.seeds == 0:
         return report_tuning(config, ledger, tuning)
@@ -118,7 +134,7 @@ def ablate_networks(
     ledger = Ledger(resolve(config.output, OUTPUT) / "runs.jsonl", protocol)
     # train, test
     finals: dict[HeadRow, list[dict]] = {row: [] for row in rows}
-    for (row, spec), split, seed in itertools.product(rows.items(), splits, range(config.seeds)):
+    for (row, spec), split, seed in product(rows.items(), splits, range(config.seeds)):
         training = trainings[row.optimizer]
         data = replace(training.data, split=split)
         training = replace(training, data=data, arch=spec.name, seed=seed)
@@ -142,7 +158,10 @@ def report(
     tuning: Mapping[HeadRow, dict],
     classes: list[str],
 ) -> int:
-    """Writes ablation.json, .md and .png, and prints the table; returns the exit code."""
+    """Writes ablation.json, .md and .png, and prints the table; returns the exit code.
+
+    The names say the kind of test, if it is one: ablation_4_shots.json.
+    """
     # score files -> numbers
     output = ledger.path.parent
     tested = {row: read_finals(output, records) for row, records in finals.items()}
@@ -161,10 +180,11 @@ def report(
         "protocol": ledger.protocol,
     }
     # JSON, table, picture
-    write_json(output / "ablation.json", summary)
+    stem = output / f"ablation{kind_of(config)}"
+    write_json(stem.with_suffix(".json"), summary)
     table = markdown(summary)
-    with written_whole(output / "ablation.md", "w") as file:
+    with written_whole(stem.with_suffix(".md"), "w") as file:
         file.write(table)
-    plot(summary, output / "ablation.png")
-    print(f"{table}\n{output}/ablation.json, .md, .png")
+    plot(summary, stem.with_suffix(".png"))
+    print(f"{table}\n{stem}.json, .md, .png")
     return 0

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from engine.ablation.heads import OPTIMIZERS, Setting, score_head, train_head
+from engine import UsageError
+from engine.ablation.heads import EXACT, OPTIMIZERS, Setting, score_head, train_head
 from engine.ablation.protocol import (
     HeadRow,
     Ledger,
@@ -24,9 +25,10 @@ from engine.checkpoint import LAST
 from engine.config import AblationConfig, TestConfig, TrainingConfig
 from engine.files import run_folder
 from engine.metrics import topk_accuracy, topk_hits
+from engine.speed import Speed
 from engine.testing.run import run_test
 from engine.testing.score_files import write_scores
-from engine.tokens.cache import TokenCache
+from engine.tokens.cache import CachedSubset, TokenCache
 from engine.training.run import run_training
 from engine.training.sums import NonFiniteLoss
 from models import ArchSpec
@@ -39,17 +41,28 @@ class TokenSweep:
 
     Attributes:
         split: its number.
-        folds: of each training video, int (videos,).
+        folds, groups: of each training video, int and str (videos,).
+        test: the videos that are tested, the training videos with --leave-one-out.
     """
 
     def __init__(
-        self, ledger: Ledger, config: AblationConfig, cache: TokenCache, device: torch.device
+        self,
+        ledger: Ledger,
+        config: AblationConfig,
+        cache: TokenCache,
+        device: torch.device,
+        speed: Speed = EXACT,
+        test: CachedSubset | None = None,
     ):
         self.ledger, self.config, self.cache = ledger, config, cache
-        self.train = partial(train_head, cache=cache, batch_size=config.batch_size, device=device)
+        self.train = partial(
+            train_head, cache=cache, batch_size=config.batch_size, device=device, speed=speed
+        )
+        self.test = test or cache.val
         self.split, self.classes = cache.metadata["split"], cache.metadata["class_names"]
         names = [record.folder for record in cache.train.records]
-        self.folds = grouped_folds(groups_of(names, config.group), config.folds)
+        self.groups = np.array(groups_of(names, config.group))
+        self.folds = grouped_folds(self.groups, config.folds)
 
     def tune(
         self, row: HeadRow, spec: ArchSpec, after_training: Callable[[], object] = bool
@@ -90,7 +103,23 @@ class TokenSweep:
     def final(self, row: HeadRow, spec: ArchSpec, setting: Setting, seed: int) -> dict:
         """Trains on the whole list, and tests; where the loss diverges, all videos are wrong."""
         key = _final_key(row, self.split, seed, self.config.time_order) | asdict(setting)
+        key["stage"] += kind_of(self.config)
         return self.ledger.once(key, partial(self._final, row, spec, setting, seed))
+
+    def _parts(self, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of each network that is trained for a test: numbers of its training and test videos."""
+        labels, groups = self.cache.train.labels, self.groups
+        everything = np.arange(len(self.test.records))
+        if self.config.leave_one_out:
+            return [
+                (np.flatnonzero(groups != g), np.flatnonzero(groups == g))
+                for g in np.unique(groups)
+            ]
+        if self.config.shots is None:
+            return [(np.arange(len(labels)), everything)]
+        rng = np.random.default_rng(seed)
+        own = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+        return [(np.sort(np.concatenate([v[: self.config.shots] for v in own])), everything)]
 
     def _fold(self, spec: ArchSpec, setting: Setting, fold: int, seed: int) -> dict:
         inside = self.cache.train.take(np.flatnonzero(self.folds != fold))
@@ -105,28 +134,61 @@ class TokenSweep:
         return {"right": correct, "loss": loss.item(), "train_loss": round(losses[-1], 5)}
 
     def _final(self, row: HeadRow, spec: ArchSpec, setting: Setting, seed: int) -> dict:
-        cache, train, val = self.cache, self.cache.train, self.cache.val
-        # train
-        try:
-            model, losses = self.train(spec, len(self.classes), train, setting, seed=seed)
-        except NonFiniteLoss as error:
-            model, record = None, {"diverged": str(error)}
-        else:
-            fitted, _ = score_head(model, cache, train)
-            record = {
-                "train_top1": round(topk_accuracy(fitted, train.labels, 1), 4),
-                "train_losses": [round(loss, 5) for loss in losses],
-            }
-        # test
-        videos, files = [video.folder for video in val.records], {}
-        for order in self.config.time_order:
-            scores, views = np.full((len(videos), len(self.classes)), np.nan, np.float32), []
-            if model is not None:
-                scores, views = score_head(model, cache, val, order)
-            files[order] = f"scores/{row.key}_split{self.split}_seed{seed}_{order}.npz"
+        orders, test = self.config.time_order, self.test
+        shape = len(test.records), len(self.classes)
+        scores = {order: np.full(shape, np.nan, np.float32) for order in orders}
+        views = {order: [np.empty((0, shape[1]), np.float32)] * shape[0] for order in orders}
+        trained, records = [], []
+        for learned, tested in self._parts(seed):
+            # train
+            train, asked = self.cache.train.take(learned), test.take(tested)
+            try:
+                model, losses = self.train(spec, len(self.classes), train, setting, seed=seed)
+            except NonFiniteLoss as error:
+                records.append({"diverged": str(error)})
+                continue
+            fitted, _ = score_head(model, self.cache, train)
+            trained.append(topk_accuracy(fitted, train.labels, 1))
+            records.append({"train_losses": [round(loss, 5) for loss in losses]})
+            # test
+            for order in orders:
+                scores[order][tested], found = score_head(model, self.cache, asked, order)
+                for video, own in zip(tested, found, strict=True):
+                    views[order][video] = own
+        # files
+        videos, files = [video.folder for video in test.records], {}
+        stem = f"scores/{row.key}{kind_of(self.config)}_split{self.split}_seed{seed}"
+        for order in orders:
+            files[order] = f"{stem}_{order}.npz"
             path = self.ledger.path.parent / files[order]
-            write_scores(path, videos, val.labels, scores, self.classes, views)
+            write_scores(path, videos, test.labels, scores[order], self.classes, views[order])
+        record = records[0] if len(records) == 1 else {"parts": records}
+        record |= {"train_top1": round(float(np.mean(trained)), 4)} if trained else {}
         return record | {"scores": files}
+
+
+def kind_of(config: AblationConfig) -> str:
+    """What the names of score files and reports say of tests that are not of whole lists."""
+    if config.leave_one_out:
+        return "_leave_one_out"
+    return f"_{config.shots}_shots" if config.shots else ""
+
+
+def views_elsewhere(cache: TokenCache, others: Sequence[TokenCache]) -> tuple[int, CachedSubset]:
+    """A cache's training videos as another one tests them, in their order, and that one's split.
+
+    Raises UsageError unless one tests them all, and learns from none of them.
+    """
+    names = [record.folder for record in cache.train.records]
+    for other in others:
+        place = {record.folder: number for number, record in enumerate(other.val.records)}
+        learned = {record.folder for record in other.train.records}
+        if place.keys() >= set(names) and learned.isdisjoint(names):
+            return other.metadata["split"], other.val.take([place[name] for name in names])
+    raise UsageError(
+        f"--leave-one-out: no other cache tests the training videos of {cache.folder}; give two "
+        "caches, the training videos of each being the test videos of the other"
+    )
 
 
 def _final_key(row: HeadRow, split: int, seed: int, orders: Sequence[str]) -> dict:

@@ -27,6 +27,7 @@ from engine.cli.flag_types import (
     time_order,
 )
 from engine.cli.parsers import (
+    add_speed_flags,
     single_stream_parser,
     testing_parser,
     training_config,
@@ -37,6 +38,7 @@ from engine.cli.reporting import report_parser
 __all__ = [
     "above_zero",
     "add_network_flags",
+    "add_speed_flags",
     "caching_parser",
     "chosen_network",
     "data_parent",

@@ -64,6 +64,29 @@ def test_a_sweep_on_caches_killed_and_run_again(caches, tmp_path, monkeypatch):
     assert json.loads((killed / "ablation.json").read_text()) == summary
 
 
+def test_groups_left_out_use_the_setting_that_was_tuned_on_the_other_cache(tmp_path):
+    sets = ("set1", "set2")
+    folders = [
+        str(order_cache(tmp_path / name, number, 8, 8, sets=names))
+        for number, (name, names) in enumerate({"a": sets, "b": sets[::-1]}.items(), 1)
+    ]
+    group = ["--group", r"(set\d_g\d+)_", "--lr", "1e-5", "1e-2", "--seeds", "1"]
+    output = tmp_path / "out"
+    assert ablate.main(flags(folders, output, *group)) == 0
+    lines = (output / "runs.jsonl").read_text().splitlines()
+    assert ablate.main(flags(folders, output, *group, "--leave-one-out")) == 0
+    more = [json.loads(line) for line in (output / "runs.jsonl").read_text().splitlines()]
+    more = more[len(lines) :]  # the tuning is shared
+    assert len(more) == 4 and all(record["stage"] == "final_leave_one_out" for record in more)
+    assert all(len(record["parts"]) == 4 for record in more)
+    tuned = json.loads((output / "ablation_leave_one_out.json").read_text())["rows"][1]["tuning"]
+    flat = {record["split"]: record["lr"] for record in more if record["row"] == "flat"}
+    assert flat == {1: tuned["2"]["chosen"]["lr"], 2: tuned["1"]["chosen"]["lr"]}
+    assert (output / "ablation.json").exists()
+    with pytest.raises(UsageError, match="no other cache tests"):
+        ablate.main(flags(folders[:1], output / "alone", *group, "--leave-one-out"))
+
+
 def test_presets_run_and_mistakes_are_refused(caches, tmp_path):
     quick = ["--folds", "2", "--lr", "1e-3", "--epochs", "1", "--seeds", "1"]
     for name, rows in (("table1", 6), ("table2", 4)):  # tokens: no maps for the non-local block

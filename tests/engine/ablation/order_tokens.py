@@ -25,17 +25,23 @@ def order_tokens(label: int, views: int, rng: np.random.Generator) -> np.ndarray
     return tokens.astype(np.float32)
 
 
-def order_cache(folder: Path, split: int = 1, train: int = 16, val: int = 8) -> Path:
-    """A whole cache of them: `train` and `val` videos a class, named by group and number."""
+def order_cache(
+    folder: Path,
+    split: int = 1,
+    train: int = 16,
+    val: int = 8,
+    sets: tuple[str, str] = ("train", "val"),
+) -> Path:
+    """A whole cache of them: `train` and `val` videos a class, named by set, group and number."""
     rng = np.random.default_rng(split)
     views = {"train": 4, "seed": 0, "clips": "single", "crops": 2, "mirror": "plain"}
     records = {
         part: [
-            VideoRecord(f"{CLASSES[label]}/{part}_g{number // 2}_{number}", 20, label, "")
+            VideoRecord(f"{CLASSES[label]}/{name}_g{number // 2}_{number}", 20, label, "")
             for number in range(size)
             for label in range(len(CLASSES))
         ]
-        for part, size in (("train", train), ("val", val))
+        for part, size, name in (("train", train, sets[0]), ("val", val, sets[1]))
     }
     start_cache(
         folder,

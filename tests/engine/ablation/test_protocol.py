@@ -34,10 +34,12 @@ from engine.ablation.report import (
     subsets_of,
     summarize_row,
 )
-from engine.ablation.sweeps import TokenSweep
+from engine.ablation.sweeps import TokenSweep, views_elsewhere
 from engine.cli.flag_types import time_order
-from engine.config import AblationConfig
-from engine.testing.score_files import ScoreFile
+from engine.config import AblationConfig, SpeedConfig
+from engine.speed import choose_speed
+from engine.speed.presets import computes_bf16
+from engine.testing.score_files import ScoreFile, read_scores
 from engine.testing.token_order import TimeOrder
 from engine.tokens.cache import open_cache
 from models import ArchError, create_model, get_arch
@@ -252,6 +254,75 @@ def test_a_diverging_setting_loses_and_does_not_stop_the_sweep(cache, tmp_path):
     setting, _ = tuned.tune(row, with_head(get_arch(ARCH), "flat"))
     assert setting.lr == pytest.approx(1.0)  # SGD's rates are 100 times the grid's
     assert tuned.ledger.records[0]["loss"] is None
+
+
+def test_each_group_is_tested_by_networks_of_all_others(tmp_path):
+    names = ("set1", "set2")
+    caches = [
+        open_cache(order_cache(tmp_path / str(n), n, train=8, val=8, sets=sets))
+        for n, sets in ((1, names), (2, names[::-1]))
+    ]
+    split, views = views_elsewhere(caches[0], caches)
+    assert split == 2 and views.tokens[0].shape[0] == 2  # the test's views, not training's four
+    assert [v.folder for v in views.records] == [v.folder for v in caches[0].train.records]
+    config = AblationConfig(group=re.compile(r"(set\d_g\d+)_"), leave_one_out=True, folds=2)
+    own = TokenSweep(Ledger(tmp_path / "runs.jsonl", {}), config, caches[0], CPU, test=views)
+    parts = own._parts(seed=0)
+    assert len(parts) == 4  # groups of two videos a class
+    for learned, tested in parts:
+        assert len(set(own.groups[tested])) == 1
+        assert not set(own.groups[learned]) & set(own.groups[tested])
+        assert len(learned) + len(tested) == 24
+    assert sorted(np.concatenate([tested for _, tested in parts])) == list(range(24))
+    row, setting = HeadRow("flat", "flat"), Setting("adamw", 3e-3, 1e-3, 20)
+    record = own.final(row, with_head(get_arch(ARCH), "flat"), setting, 0)
+    found = read_scores(tmp_path / record["scores"]["normal"])
+    assert found.videos == tuple(v.folder for v in views.records) and len(record["parts"]) == 4
+    assert (found.scores.argmax(axis=1) == found.labels).mean() > 0.85
+    # what the last group gets comes from a network that never saw it
+    learned, tested = parts[-1]
+    train = caches[0].train.take(learned)
+    model, _ = train_head(with_head(get_arch(ARCH), "flat"), 3, train, setting, 16, 0, CPU)
+    assert np.array_equal(score_head(model, own.cache, views.take(tested))[0], found.scores[tested])
+    with pytest.raises(UsageError, match="no other cache tests the training videos"):
+        views_elsewhere(caches[0], caches[:1])
+
+
+def test_shots_are_so_many_videos_of_each_class_drawn_by_the_seed(cache, tmp_path):
+    few = sweep(cache, tmp_path, shots=2)
+    (first, tested), *others = few._parts(seed=0)
+    assert not others and list(tested) == list(range(len(cache.val.records)))
+    assert np.bincount(cache.train.labels[first]).tolist() == [2, 2, 2]
+    assert np.array_equal(first, few._parts(0)[0][0])
+    assert not np.array_equal(first, few._parts(1)[0][0])
+    row, setting = HeadRow("average", ""), Setting("adamw", 1e-2, 1e-3, 2)
+    record = few.final(row, with_head(get_arch(ARCH), ""), setting, 0)
+    assert record["stage"] == "final_2_shots" and "_2_shots_split1" in record["scores"]["normal"]
+    whole = sweep(cache, tmp_path).final(row, with_head(get_arch(ARCH), ""), setting, 0)
+    assert whole["scores"] != record["scores"]  # which are other trainings
+
+
+def test_a_head_may_bring_its_reduction():
+    row = custom_row("bert2_FRMB_sgd")
+    assert (row.head, row.reduction, row.optimizer) == ("bert2", "FRMB", "sgd")
+    assert row.key == "bert2_FRMB_sgd" and custom_row("average_FRAB").head == ""
+    base = get_arch("rgb_I3D64f")
+    rows = rows_of(None, ["bert2_FRMB", "bert2"], base, maps=True)
+    assert [spec.reduction for spec in rows.values()] == ["FRMB", None]
+    with pytest.raises(UsageError, match="bert2_FRMB: FRMB is a part of the backbone"):
+        rows_of(None, ["bert2_FRMB"], base, maps=True, reducible=False)
+    with pytest.raises(ArchError, match="no reduction block"):
+        rows_of(None, ["bert10_FRMB"], get_arch("rgb_s3d64f"), maps=True)
+
+
+@pytest.mark.skipif(not computes_bf16(CPU), reason="this CPU computes no bfloat16")
+def test_a_head_trains_in_bfloat16(cache):
+    spec, setting = with_head(get_arch(ARCH), "bert10"), Setting("adamw", 1e-3, 1e-3, 3)
+    speed = choose_speed(SpeedConfig("fast"), CPU)
+    _, exact = train_head(spec, 3, cache.train, setting, 8, 0, CPU)
+    model, fast = train_head(spec, 3, cache.train, setting, 8, 0, CPU, speed=speed)
+    assert fast != exact and np.allclose(fast, exact, rtol=0.02)
+    assert next(model.parameters()).dtype == torch.float32
 
 
 def test_the_same_seed_gives_the_same_network(cache):
