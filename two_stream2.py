@@ -15,12 +15,7 @@ from opt import sgd
 
 def parse_args(argv: list[str] | None = None) -> TrainingConfig:
     parser = cli.training_parser(
-        __doc__,
-        arch="rgb_resneXt3D64f101",
-        batch_size=4,
-        iter_size=6,
-        lr=1e-2,
-        print_freq=200,
+        __doc__, recipe="paper-sgd", arch="rgb_resneXt3D64f101", print_freq=200
     )
     parser.add_argument("--start-epoch", type=cli.non_negative, help="number of the first epoch")
     return cli.training_config(parser, argv)

@@ -15,12 +15,7 @@ from opt import adamw
 
 def parse_args(argv: list[str] | None = None) -> TrainingConfig:
     parser = cli.training_parser(
-        __doc__,
-        arch="rgb_resneXt3D64f101_bert10_FRMB",
-        batch_size=8,
-        iter_size=16,
-        lr=1e-5,
-        print_freq=400,
+        __doc__, recipe="paper-adamw", arch="rgb_resneXt3D64f101_bert10_FRMB", print_freq=400
     )
     return cli.training_config(parser, argv)
 

@@ -52,6 +52,41 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class NamedRecipe:
+    """What `--recipe NAME` stands for: flags of a training, by their fields."""
+
+    optimizer: str
+    fields: dict
+
+    def flags(self) -> list[str]:
+        """As typed."""
+        found = []
+        for name, value in self.fields.items():
+            found += [f"--{name.replace('_', '-')}"] + ([] if value is True else [f"{value}"])
+        return found
+
+
+FEW_VIDEOS = "few-videos"
+RECIPES = {
+    "paper-sgd": NamedRecipe("sgd", {"lr": 1e-2, "batch_size": 4, "iter_size": 6}),
+    "paper-adamw": NamedRecipe("adamw", {"lr": 1e-5, "batch_size": 8, "iter_size": 16}),
+    # a hundred videos or fewer, on pretrained weights; docs/RESULTS.md has what it is worth
+    FEW_VIDEOS: NamedRecipe(
+        "adamw",
+        {
+            "lr": 1e-4,
+            "batch_size": 16,
+            "iter_size": 1,
+            "epochs": 60,
+            "scheduler": "cosine",
+            "warmup_epochs": 2,
+            "freeze_bn": True,
+        },
+    ),
+}
+
+
+@dataclass(frozen=True)
 class SpeedConfig:
     """How a network is computed (docs/PERFORMANCE.md); None: as the preset says."""
 

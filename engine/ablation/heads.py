@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from datasets import DataError
 from datasets.samplers import TrainingBatches
-from engine.config import Recipe
+from engine.config import FEW_VIDEOS, RECIPES, Recipe
 from engine.files import resolve
 from engine.metrics import count_flops
 from engine.speed import Speed, fit
@@ -31,12 +31,12 @@ from opt import adamw, sgd
 
 OPTIMIZERS = {"adamw": adamw, "sgd": sgd}
 EXACT = Speed("exact", amp="off", channels_last=False, compile=False)
-WARMUP_EPOCHS = 2
+SCHEDULE = ("scheduler", "warmup_epochs", "freeze_bn")  # alike for all
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is tuned; the rate warms up over two epochs and falls to zero as a cosine."""
+    """What is tuned; the schedule is the recipe's for few videos."""
 
     optimizer: str
     lr: float
@@ -45,11 +45,14 @@ class Setting:
 
 
 def recipe_flags(setting: Mapping, batch_size: int) -> list[str]:
-    """A setting's fields as flags of the training scripts, which then train as `train_head`."""
-    rates = ["--lr", f"{setting['lr']:g}", "--weight-decay", f"{setting['weight_decay']:g}"]
-    schedule = ["--scheduler", "cosine", "--warmup-epochs", str(WARMUP_EPOCHS)]
-    batches = ["--batch-size", str(batch_size), "--iter-size", "1"]
-    return [*rates, "--epochs", str(setting["epochs"]), *schedule, *batches]
+    """A setting as flags of the training scripts, which then train as `train_head`."""
+    own = setting | {"batch_size": batch_size}
+    few = RECIPES[FEW_VIDEOS]
+    recipe = replace(few, fields=few.fields | {k: own[k] for k in own if k != "optimizer"})
+    if setting["optimizer"] != few.optimizer:
+        return recipe.flags()
+    differs = {k: v for k, v in recipe.fields.items() if few.fields.get(k) != v}
+    return ["--recipe", FEW_VIDEOS, *replace(few, fields=differs).flags()]
 
 
 def head_size(spec: ArchSpec, classes: int) -> tuple[int, float]:
@@ -116,8 +119,7 @@ def train_head(
     model = fit(_new_network(spec, classes, device, cache), speed)
     tuned = asdict(setting)
     make = OPTIMIZERS[tuned.pop("optimizer")]
-    how = {"scheduler": "cosine", "warmup_epochs": WARMUP_EPOCHS, "freeze_bn": True}
-    how["amp"] = speed.amp
+    how = {name: RECIPES[FEW_VIDEOS].fields[name] for name in SCHEDULE} | {"amp": speed.amp}
     recipe = Recipe(batch_size=batch_size, freeze_backbone=not model.starts_at, **tuned, **how)
     frozen = freeze(model, recipe.freeze_backbone, recipe.freeze_bn)
     optimizer = make(model.parameters(), recipe.lr, recipe.momentum, recipe.weight_decay)

@@ -20,7 +20,9 @@ from engine.cli.flag_types import (
     time_order,
 )
 from engine.config import (
+    RECIPES,
     DataConfig,
+    NamedRecipe,
     Recipe,
     SpeedConfig,
     TestConfig,
@@ -31,11 +33,18 @@ from engine.speed import AMP_TYPES, PRESETS
 from opt import SCHEDULERS
 
 
-def training_parser(description: str, **defaults: Any) -> argparse.ArgumentParser:
-    """The training scripts' parser: the published flags with a script's own `defaults`."""
+def training_parser(description: str, recipe: str, **defaults: Any) -> argparse.ArgumentParser:
+    """The training scripts' parser: a named recipe's flags, with a script's own `defaults`."""
     configs = (DataConfig, Recipe, TrainingConfig, SpeedConfig)
+    defaults |= {"recipe_name": recipe} | RECIPES[recipe].fields
     parser = new_parser(description, *configs, parents=[data_parent()], **defaults)
     add = parser.add_argument_group("training").add_argument
+    add(
+        "--recipe",
+        dest="recipe_name",
+        choices=RECIPES,
+        help="flags that go together, printed; single flags win over it (%(default)s)",
+    )
     add("--arch", "-a", help="the network, one of scripts/list_archs.py (%(default)s)")
     add("--epochs", type=positive, help="passes over the training list (%(default)s)")
     add(
@@ -203,6 +212,9 @@ def _add_cache_flag(add: Callable[..., argparse.Action]) -> None:
 def training_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> TrainingConfig:
     """Parses a training's flags; raises UsageError for flags that exclude each other."""
     args = parser.parse_args(argv)
+    usual = parser.get_default("recipe_name")
+    if args.recipe_name != usual:
+        args = _with_recipe(parser, argv, RECIPES[args.recipe_name], RECIPES[usual].optimizer)
     if args.cache is not None:
         if args.num_seg != 1 or args.flip is not None:
             raise UsageError(
@@ -216,6 +228,19 @@ def training_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> 
     if args.batch_size == "auto":
         args.auto_batch, args.batch_size = True, parser.get_default("batch_size")
     return fill(TrainingConfig, args)
+
+
+def _with_recipe(
+    parser: argparse.ArgumentParser, argv: list[str] | None, recipe: NamedRecipe, optimizer: str
+) -> argparse.Namespace:
+    """The flags, where a recipe's are the defaults; prints these."""
+    name = next(name for name, own in RECIPES.items() if own is recipe)
+    if recipe.optimizer != optimizer:
+        script = {"sgd": "two_stream2.py", "adamw": "two_stream_bert2.py"}[recipe.optimizer]
+        raise UsageError(f"--recipe {name} is for {recipe.optimizer}; train with {script}")
+    parser.set_defaults(**recipe.fields)
+    print(f"--recipe {name}: {' '.join(recipe.flags())}")
+    return parser.parse_args(argv)
 
 
 def testing_parser(description: str) -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -143,11 +144,12 @@ def run_command(command: Sequence[str], show: Callable[[str], None]) -> tuple[in
         preexec_fn=end_with_parent,
     )
     lines = []
-    while True:
-        try:
-            for line in process.stdout:
-                lines.append(line.rstrip("\n"))
-                show(lines[-1])
-            return process.wait(), lines
-        except KeyboardInterrupt:  # the terminal sent it to the command as well
-            continue
+    # The terminal sends Ctrl-C to the command as well, which ends itself.
+    handler = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        for line in process.stdout:
+            lines.append(line.rstrip("\n"))
+            show(lines[-1])
+        return process.wait(), lines
+    finally:
+        signal.signal(signal.SIGINT, handler)

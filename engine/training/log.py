@@ -274,7 +274,7 @@ def few_steps(videos: int, recipe: Recipe, world: int) -> str:
     batch = min(recipe.batch_size, max(2, videos // (2 * FEW_STEPS * world)))
     if steps >= FEW_STEPS or batch * world * FEW_STEPS > videos:
         return ""
-    rate = " --lr 1e-3 (1e-4 from pretrained weights)" if recipe.lr < 1e-4 else ""
+    rate = " --lr 1e-3 (from pretrained weights --recipe few-videos)" if recipe.lr < 1e-4 else ""
     return (
         f"\nwarning: {videos} training videos are {steps} optimizer step{'s' * (steps > 1)} an "
         "epoch at this effective batch: little is learned. What fits: "

@@ -146,5 +146,5 @@ def test_no_seeds_only_tune_and_say_the_flags(caches, tmp_path, capsys):
     assert tuning["flat"]["2"]["chosen"]["lr"] == 1e-2
     assert [tried["lr"] for tried in tuning["flat"]["1"]["tried"]] == [1e-6, 1e-2]
     printed = capsys.readouterr().out
-    assert "two_stream_bert2.py --cache --lr 0.01 --weight-decay 0.001 --epochs 6" in printed
+    assert "two_stream_bert2.py --cache --recipe few-videos --lr 0.01 " in printed
     assert not (tmp_path / "ablation.json").exists() and not (tmp_path / "scores").exists()

@@ -10,6 +10,7 @@ import torch
 import two_stream2
 import two_stream_bert2
 from engine import UsageError
+from engine.ablation.heads import recipe_flags
 from engine.files import CheckpointError
 from engine.speed import Speed
 from engine.training.checkpoints import CheckpointManager
@@ -128,3 +129,30 @@ def test_drop_tokens_without_bert_is_refused(tiny, tmp_path):
     argv = [*tiny.flags, "--arch", "rgb_tiny3D16f", "--output", str(tmp_path), "--workers", "0"]
     with pytest.raises(ArchError, match="no BERT head"):
         two_stream2.main([*argv, "--drop-tokens", "0.1"])
+
+
+def test_a_named_recipe_is_its_flags_and_single_flags_win(capsys):
+    plain = two_stream_bert2.parse_args([]).recipe
+    assert (plain.lr, plain.batch_size, plain.iter_size, plain.epochs) == (1e-5, 8, 16, 200)
+    assert two_stream_bert2.parse_args(["--recipe", "paper-adamw"]).recipe == plain
+    sgd = two_stream2.parse_args([]).recipe
+    assert (sgd.lr, sgd.batch_size, sgd.iter_size, sgd.scheduler) == (1e-2, 4, 6, "plateau")
+    assert capsys.readouterr().out == ""  # what is the default is not printed
+    few = two_stream_bert2.parse_args(["--recipe", "few-videos", "--lr", "3e-4"]).recipe
+    (printed,) = capsys.readouterr().out.splitlines()
+    name, *flags = printed.removeprefix("--recipe ").split()
+    assert name == "few-videos:" and "--freeze-bn" in flags
+    assert two_stream_bert2.parse_args([*flags, "--lr", "3e-4"]).recipe == few
+    assert few.lr == 3e-4 and few.scheduler == "cosine" and few.iter_size == 1
+    with pytest.raises(UsageError, match=r"few-videos is for adamw; train with two_stream_bert2"):
+        two_stream2.parse_args(["--recipe", "few-videos"])
+
+
+def test_what_an_ablation_tuned_is_said_as_flags_that_train_so():
+    tuned = {"optimizer": "adamw", "lr": 3e-4, "weight_decay": 1e-3, "epochs": 60}
+    flags = recipe_flags(tuned, batch_size=16)
+    assert flags == ["--recipe", "few-videos", "--lr", "0.0003", "--weight-decay", "0.001"]
+    recipe = two_stream_bert2.parse_args(flags).recipe
+    assert (recipe.lr, recipe.epochs, recipe.batch_size) == (3e-4, 60, 16)
+    other = two_stream2.parse_args(recipe_flags(tuned | {"optimizer": "sgd", "lr": 0.3}, 8)).recipe
+    assert (other.lr, other.batch_size, other.warmup_epochs, other.freeze_bn) == (0.3, 8, 2, True)

@@ -50,7 +50,7 @@ def test_epochs_of_seconds_get_no_advice(capsys):
     ("videos", "batch", "iter_size", "lr", "said"),
     [
         (27, 8, 16, 1e-5, "27 training videos are 1 optimizer step an epoch"),
-        (27, 8, 16, 1e-5, "--batch-size 3 --iter-size 1 --lr 1e-3 (1e-4 from pretrained weights);"),
+        (27, 8, 16, 1e-5, "--iter-size 1 --lr 1e-3 (from pretrained weights --recipe few-videos);"),
         (60, 4, 6, 1e-2, "are 3 optimizer steps an epoch"),
         (60, 4, 6, 1e-2, "What fits: --batch-size 4 --iter-size 1; docs/TRAINING.md, Few videos"),
         (60, 6, 1, 1e-3, None),
