@@ -30,8 +30,8 @@ from models.finetuning import freeze
 from opt import adamw, sgd
 
 OPTIMIZERS = {"adamw": adamw, "sgd": sgd}
-EXACT = Speed("exact", amp="off", channels_last=False, compile=False)
-SCHEDULE = ("scheduler", "warmup_epochs", "freeze_bn")  # alike for all
+FLOAT32 = Speed("exact", amp="off", channels_last=False, compile=False)
+SCHEDULE_FIELDS = ("scheduler", "warmup_epochs", "freeze_bn")  # alike for all
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def train_head(
     seed: int,
     device: torch.device,
     cache: TokenCache | None = None,
-    speed: Speed = EXACT,
+    speed: Speed = FLOAT32,
 ) -> tuple[VideoNet, list[float]]:
     """Trains on a subset of a cache, in an epoch each video once by one of its views.
 
@@ -119,7 +119,7 @@ def train_head(
     model = fit(_new_network(spec, classes, device, cache), speed)
     tuned = asdict(setting)
     make = OPTIMIZERS[tuned.pop("optimizer")]
-    how = {name: RECIPES[FEW_VIDEOS].fields[name] for name in SCHEDULE} | {"amp": speed.amp}
+    how = {name: RECIPES[FEW_VIDEOS].fields[name] for name in SCHEDULE_FIELDS} | {"amp": speed.amp}
     recipe = Recipe(batch_size=batch_size, freeze_backbone=not model.starts_at, **tuned, **how)
     frozen = freeze(model, recipe.freeze_backbone, recipe.freeze_bn)
     optimizer = make(model.parameters(), recipe.lr, recipe.momentum, recipe.weight_decay)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from engine import UsageError
-from engine.ablation.heads import EXACT, OPTIMIZERS, Setting, score_head, train_head
+from engine.ablation.heads import FLOAT32, OPTIMIZERS, Setting, score_head, train_head
 from engine.ablation.protocol import (
     HeadRow,
     Ledger,
@@ -51,7 +51,7 @@ class TokenSweep:
         config: AblationConfig,
         cache: TokenCache,
         device: torch.device,
-        speed: Speed = EXACT,
+        speed: Speed = FLOAT32,
         test: CachedSubset | None = None,
     ):
         self.ledger, self.config, self.cache = ledger, config, cache
