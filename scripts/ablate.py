@@ -73,6 +73,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--shots", type=cli.positive, metavar="N", help=help)
     add("--device", help="where to compute: cuda, cpu, ... (cuda if there is one)")
     cli.add_speed_flags(parser)
+    _add_tuning_flags(parser)
+    _add_report_flags(parser)
+    parser.add_argument("flags", nargs="*", help="after --: the training scripts' flags")
+
+
+def _add_tuning_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("tuning, on caches alone").add_argument
     add(
         "--group",
@@ -90,6 +96,9 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--weight-decay", type=cli.not_below_zero, nargs="+", help=help)
     add("--epochs", type=cli.positive, nargs="+", help="numbers of epochs to choose from")
     add("--batch-size", type=cli.positive, help="videos in a batch (%(default)s)")
+
+
+def _add_report_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("report").add_argument
     add(
         "--time-order", type=cli.time_order, nargs="+", help="orders of the test's tokens to report"
@@ -102,7 +111,6 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of trainings and report (results/ablation)",
     )
-    parser.add_argument("flags", nargs="*", help="after --: the training scripts' flags")
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
