@@ -34,9 +34,11 @@ from engine.start import run
 import two_stream2
 import two_stream_bert2
 from engine import cli
-from engine.ablation.run import ablate_networks, ablate_tokens
+from engine.ablation.run import OUTPUT, ablate_networks, ablate_tokens
 from engine.cli.flag_types import regex
 from engine.config import AblationConfig, SpeedConfig
+from engine.files import resolve
+from engine.training.folder import owned
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
@@ -152,6 +154,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     config = cli.fill(AblationConfig, args)
+    with owned(resolve(config.output, OUTPUT)):
+        return _ablate(config, args)
+
+
+def _ablate(config: AblationConfig, args: argparse.Namespace) -> int:
     if args.cache:
         return ablate_tokens(config, args.cache)
     flags = ["--dataset", args.dataset, "--arch", args.arch, "--workers", str(args.workers)]

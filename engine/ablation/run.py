@@ -65,10 +65,9 @@ def ablate_tokens(config: AblationConfig, folders: Sequence[Path]) -> int:
     # tune, train, test
     finals: dict[HeadRow, list[dict]] = {row: [] for row in rows}
     tuning: dict[HeadRow, dict] = {row: {} for row in rows}
-    trainings = sum(
-        len(grid(config, row.optimizer)) * config.folds * config.fold_seeds + config.seeds
-        for row in rows
-    )
+    settings = len(grid(config, "adamw"))
+    tried = 0 if settings == 1 and config.seeds else settings * config.folds * config.fold_seeds
+    trainings = len(rows) * (tried + config.seeds)
     with tqdm(total=len(sweeps) * trainings, dynamic_ncols=True, unit="training") as bar:
         for row, spec in rows.items():
             for own in sweeps:

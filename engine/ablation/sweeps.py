@@ -67,9 +67,14 @@ class TokenSweep:
     def tune(
         self, row: HeadRow, spec: ArchSpec, after_training: Callable[[], object] = bool
     ) -> tuple[Setting, list[dict]]:
-        """The best setting by cross-validation, and what each was worth."""
+        """The best setting by cross-validation, and what each was worth.
+
+        One that is the only one is not tried, unless there is nothing else to do.
+        """
         tried: list[TriedSetting] = []
         ahead = grid(self.config, row.optimizer)
+        if len(ahead) == 1 and self.config.seeds:
+            return ahead[0], []
         while ahead:
             for setting in ahead:
                 tried.append(self._try(row, spec, setting, after_training))

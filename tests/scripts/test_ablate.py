@@ -7,6 +7,7 @@ import pytest
 
 from engine import UsageError
 from engine.ablation.sweeps import TokenSweep
+from engine.training.folder import owned
 from scripts import ablate
 from tests.engine.ablation.order_tokens import order_cache
 
@@ -20,7 +21,8 @@ def caches(tmp_path_factory):
 def flags(caches, output, *more):
     return [
         *("--cache", *caches, "--heads", "average", "flat", "--group", r"_g(\d+)_"),
-        *("--folds", "2", "--lr", "1e-2", "--epochs", "6", "--batch-size", "8", "--seeds", "2"),
+        *("--folds", "2", "--lr", "1e-4", "1e-2", "--epochs", "6", "--batch-size", "8"),
+        *("--seeds", "2"),
         *("--output", str(output), *more),
     ]
 
@@ -31,7 +33,7 @@ def test_a_sweep_on_caches_killed_and_run_again(caches, tmp_path, monkeypatch):
     subset = ["--subset", "order=first_then_second,second_then_first"]
     assert ablate.main(flags(caches, whole, *orders, *subset)) == 0
     lines = (whole / "runs.jsonl").read_text().splitlines()
-    assert len(lines) == 1 + 2 * 2 * (2 + 2)  # protocol; heads x splits x (folds + seeds)
+    assert len(lines) == 1 + 2 * 2 * (4 + 2)  # protocol; heads x splits x (rates x folds + seeds)
     summary = json.loads((whole / "ablation.json").read_text())
     assert summary["base"] == "average" and summary["protocol"]["folds"] == 2
     average, flat = summary["rows"]
@@ -48,7 +50,7 @@ def test_a_sweep_on_caches_killed_and_run_again(caches, tmp_path, monkeypatch):
     killed = tmp_path / "killed"
     killed.mkdir()
     shutil.copytree(whole / "scores", killed / "scores")
-    (killed / "runs.jsonl").write_text("\n".join(lines[:9]) + "\n" + lines[9][:20])
+    (killed / "runs.jsonl").write_text("\n".join(lines[:13]) + "\n" + lines[13][:20])
     trainings = []
     for name in ("_fold", "_final"):
         method = getattr(TokenSweep, name)
@@ -59,7 +61,7 @@ def test_a_sweep_on_caches_killed_and_run_again(caches, tmp_path, monkeypatch):
 
         monkeypatch.setattr(TokenSweep, name, counted)
     assert ablate.main(flags(caches, killed, *orders, *subset)) == 0
-    assert len(trainings) == 16 - 8
+    assert len(trainings) == 24 - 12
     assert sorted((killed / "runs.jsonl").read_text().splitlines()) == sorted(lines)
     assert json.loads((killed / "ablation.json").read_text()) == summary
 
@@ -93,6 +95,8 @@ def test_presets_run_and_mistakes_are_refused(caches, tmp_path):
         out = ["--output", str(tmp_path / name)]
         assert ablate.main(["--cache", caches[0], "--preset", name, *quick, *out]) == 0
         assert len(json.loads((tmp_path / name / "ablation.json").read_text())["rows"]) == rows
+    record = json.loads((tmp_path / "table2" / "runs.jsonl").read_text().splitlines()[1])
+    assert record["stage"] == "final"  # there was one setting, and nothing to choose
     with pytest.raises(UsageError, match="of one split"):
         ablate.main(flags([caches[0], caches[0]], tmp_path / "twice"))
     with pytest.raises(UsageError, match="begun with folds 2, not 3"):
@@ -113,6 +117,13 @@ def test_presets_run_and_mistakes_are_refused(caches, tmp_path):
     for wrong in (["--heads", "lstm"], ["--cache", caches[0]], ["-d", "toy", "--heads", "lstm"]):
         with pytest.raises(SystemExit):
             ablate.main(wrong)
+
+
+def test_two_ablations_do_not_share_a_folder(caches, tmp_path):
+    output = tmp_path / "out"
+    with owned(output), pytest.raises(UsageError, match=str(output)):
+        ablate.main(flags(caches, output))
+    assert not (output / "runs.jsonl").exists()
 
 
 def test_whole_networks(tiny, tmp_path):
