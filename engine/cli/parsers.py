@@ -5,7 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 from engine import UsageError
-from engine.cli.base import YES, YES_OR_NO, data_parent, fill, new_parser
+from engine.cli.base import (
+    YES,
+    YES_OR_NO,
+    add_augmentation_flags,
+    data_parent,
+    fill,
+    new_parser,
+)
 from engine.cli.flag_types import (
     above_zero,
     auto_or_positive,
@@ -113,6 +120,7 @@ def _add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     add("--label-smoothing", type=share, metavar="SHARE", help=help)
     help = "mix pairs of videos by Beta(ALPHA, ALPHA); 0: never (%(default)s)"
     add("--mixup", type=not_below_zero, metavar="ALPHA", help=help)
+    add_augmentation_flags(add)
     add(
         "--drop-tokens",
         type=share,
@@ -207,6 +215,11 @@ def training_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> 
         if args.num_seg != 1 or args.flip is not None:
             raise UsageError(
                 "--num-seg and --flip say which clips are made; with --cache they are made already"
+            )
+        if args.rand_augment is not None or args.random_erasing or args.color_jitter:
+            raise UsageError(
+                "--rand-augment, --random-erasing and --color-jitter change clips; with --cache "
+                "give them to scripts/cache_tokens.py, which makes its training views with them"
             )
         if args.batch_size == "auto":
             raise UsageError("--batch-size auto is for clips; tokens of --cache are small")

@@ -88,7 +88,14 @@ def train_all_epochs(config: TrainingConfig, make_optimizer: MakeOptimizer, fold
                 sums = manager.begin_epoch()
                 after_step = [advice.check, manager.after_step]
                 train = train_one_epoch(
-                    state, data.train, data.prepare, recipe, progress(title), sums, after_step
+                    state,
+                    data.train,
+                    data.prepare,
+                    recipe,
+                    progress(title),
+                    sums,
+                    after_step,
+                    data.augment,
                 )
                 advice.check(train, whole_epoch=True)
                 # validate
