@@ -127,6 +127,9 @@ def _add_recipe_flags(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="probability that BERT's training drops a token (0.2)",
     )
+    help = "probability that training leaves out a clip's last residual block, earlier ones less "
+    help += "often (0; Swin 0.1, MViT 0.2)"
+    add("--drop-path", type=share, metavar="P", help=help)
     add("--sync-bn", **YES, help="batch statistics over all processes (GPUs)")
     add(
         "--activation-checkpointing",
@@ -226,6 +229,11 @@ def training_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> 
         args.freeze_backbone = args.freeze_backbone or args.at is None
     elif args.at is not None:
         raise UsageError("--at says where a --cache begins; give both")
+    if args.drop_path is not None and args.freeze_backbone:
+        raise UsageError(
+            "--drop-path leaves out blocks of a backbone that learns; here it is frozen: leave out "
+            "--freeze-backbone, and with --cache give --at"
+        )
     if args.batch_size == "auto":
         args.auto_batch, args.batch_size = True, parser.get_default("batch_size")
     return fill(TrainingConfig, args)

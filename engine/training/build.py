@@ -41,7 +41,13 @@ from engine.training.signals import ignore_in_worker
 from engine.training.state import MakeOptimizer, TrainingState
 from engine.weights.choose import find_weights, name_of, start_from_weights
 from models import ArchSpec, VideoNet, create_model
-from models.finetuning import drop_tokens, freeze, parameter_groups, recompute_activations
+from models.finetuning import (
+    drop_path,
+    drop_tokens,
+    freeze,
+    parameter_groups,
+    recompute_activations,
+)
 from video_transforms import CenterCrop, ClipAugmentation
 
 
@@ -214,6 +220,8 @@ def prepare_model(model: VideoNet, recipe: Recipe, device: torch.device) -> Vide
     """The network as the recipe wants it trained; raises UsageError for what it does not have."""
     if recipe.drop_tokens is not None:
         drop_tokens(model, recipe.drop_tokens)
+    if recipe.drop_path is not None:
+        drop_path(model, recipe.drop_path)
     if recipe.activation_checkpointing:
         recompute_activations(model)
     if recipe.sync_bn:
