@@ -135,7 +135,7 @@ class ClipAugmentation:
             torch.default_generator.manual_seed(int(drawn))
             for transform in self.transforms:
                 frames = transform(frames)
-        return frames.permute(0, 2, 3, 1).unflatten(0, clips.shape[:2])
+        return frames.permute(0, 2, 3, 1).contiguous().unflatten(0, clips.shape[:2])
 
 
 class ClipRandAugment(v2.RandAugment):
