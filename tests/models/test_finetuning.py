@@ -309,7 +309,9 @@ def test_a_copy_of_a_recomputed_network_trains_and_evaluates_the_same():
     for net in (model, copied):
         torch.manual_seed(1)
         train(net)
-    assert len(changed(model, before)) == len(before)
+    # Attention does not depend on the keys' bias: its gradient is rounding, or 0.
+    kept = before.keys() - changed(model, before)
+    assert kept <= {"bert.transformer_blocks.0.attention.linear_layers.1.bias"}
     assert changed(copied, model.state_dict()) == set()
     inputs = normalize(clips()[0].flatten(0, 1))
     assert torch.equal(model.eval()(inputs), copied.eval()(inputs))
