@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.transforms import v2
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 SCALE_RATIOS = (1.0, 0.875, 0.75, 0.66)
@@ -92,6 +93,74 @@ def flip_clip(clip: np.ndarray, flip: str) -> np.ndarray:
     if flip == INVERTED:
         np.subtract(255, flipped[..., 0], out=flipped[..., 0])
     return flipped
+
+
+class ClipAugmentation:
+    """RandAugment, colour jitter and random erasing of clips, a function of (seed, epoch, video).
+
+    All frames of a video's clips get the same operations with the same numbers, drawn on the CPU;
+    torch's random numbers stay as they are. It computes where the clips lie.
+
+    Args:
+        fill: a value for each channel, 0..255, of pixels that come from outside or are erased.
+        rand_augment: magnitude, 0..30, of two operations (arXiv 1909.13719); None: none.
+        random_erasing: probability that a box is erased (arXiv 1708.04896).
+        color_jitter: strength s: brightness, contrast and saturation change by a factor from 1 - s
+            to 1 + s, the hue by at most s / 4 of a turn (proportions of arXiv 2002.05709).
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        fill: Sequence[int],
+        rand_augment: int | None = None,
+        random_erasing: float = 0.0,
+        color_jitter: float = 0.0,
+    ):
+        self.seed = seed
+        self.transforms: list[Callable[[Tensor], Tensor]] = []
+        if color_jitter:
+            jitter = v2.ColorJitter(*[color_jitter] * 3, color_jitter / 4)
+            self.transforms.append(lambda frames: as_one_picture(jitter, frames))
+        if rand_augment is not None:
+            self.transforms.append(ClipRandAugment(magnitude=rand_augment, fill=list(fill)))
+        if random_erasing:
+            self.transforms.append(v2.RandomErasing(random_erasing, value=list(fill)))
+
+    def __call__(self, clips: Tensor, epoch: int, video: int) -> Tensor:
+        """A video's clips, uint8 (S, T, H, W, C) -> the same, augmented."""
+        (drawn,) = np.random.SeedSequence((self.seed, epoch, video)).generate_state(1)
+        frames = clips.flatten(0, 1).permute(0, 3, 1, 2)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(drawn))
+            for transform in self.transforms:
+                frames = transform(frames)
+        return frames.permute(0, 2, 3, 1).contiguous().unflatten(0, clips.shape[:2])
+
+
+class ClipRandAugment(v2.RandAugment):
+    """torchvision's, with one draw for all frames (T, C, H, W).
+
+    Torchvision takes the statistics that these operations need of each frame for itself, which
+    makes a clip flicker; here they are the clip's.
+    """
+
+    OF_STATISTICS = ("AutoContrast", "Contrast", "Equalize")
+
+    def _apply_image_or_video_transform(
+        self, image: Tensor, transform_id: str, *args, **options
+    ) -> Tensor:
+        def apply(picture: Tensor) -> Tensor:
+            return parent(picture, transform_id, *args, **options)
+
+        parent = super()._apply_image_or_video_transform
+        return as_one_picture(apply, image) if transform_id in self.OF_STATISTICS else apply(image)
+
+
+def as_one_picture(transform: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
+    """A transform of pixels' values applied to all frames (T, C, H, W) as one picture."""
+    picture = transform(frames.transpose(0, 1).flatten(1, 2))  # (C, T * H, W)
+    return picture.unflatten(1, (len(frames), -1)).transpose(0, 1)
 
 
 class CenterCrop:

@@ -24,6 +24,7 @@ class TrainingBatches(Sampler[list[int]]):
     one as well. A process whose share is empty gets one video as `Padding`.
 
     Attributes:
+        epoch: its number.
         permutation: the epoch's order, int64 (length,).
         position: how many of it are done already, when an epoch is resumed.
     """
@@ -36,7 +37,7 @@ class TrainingBatches(Sampler[list[int]]):
 
     def set_epoch(self, epoch: int) -> None:
         order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
-        self.permutation, self.position = torch.from_numpy(order), 0
+        self.epoch, self.permutation, self.position = epoch, torch.from_numpy(order), 0
 
     def restore(self, permutation: torch.Tensor, position: int) -> None:
         """Resumes an epoch; raises DataError if it was one of another list."""
@@ -51,10 +52,14 @@ class TrainingBatches(Sampler[list[int]]):
         return -(-(self.length - self.position) // self.common)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for start in range(self.position, self.length, self.common):
-            common = self.permutation[start : start + self.common].tolist()
-            cuts = [len(common) * rank // self.world_size for rank in (self.rank, self.rank + 1)]
-            yield common[slice(*cuts)] or [Padding(common[0])]
+        return map(self.batch, range(len(self)))
+
+    def batch(self, number: int) -> list[int]:
+        """The videos of a batch of those that are left, from 0."""
+        start = self.position + number * self.common
+        common = self.permutation[start : start + self.common].tolist()
+        cuts = [len(common) * rank // self.world_size for rank in (self.rank, self.rank + 1)]
+        return common[slice(*cuts)] or [Padding(common[0])]
 
 
 class ValidationBatches(Sampler[list[int]]):

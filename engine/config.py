@@ -26,7 +26,16 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class AugmentConfig:
+    """How training clips are augmented, beyond crops and flips."""
+
+    rand_augment: int | None = None  # magnitude, 0 to 30; None: none
+    random_erasing: float = 0.0  # probability
+    color_jitter: float = 0.0  # strength, 0 to 1
+
+
+@dataclass(frozen=True)
+class Recipe(AugmentConfig):
     """How a network learns; a checkpoint keeps these fields under `flags`."""
 
     batch_size: int = 8
@@ -47,6 +56,7 @@ class Recipe:
     label_smoothing: float = 0.0
     mixup: float = 0.0
     drop_tokens: float | None = None
+    drop_path: float | None = None  # None: as the backbone has it
     sync_bn: bool = False
     activation_checkpointing: bool = False
 
@@ -172,6 +182,7 @@ class CacheConfig:
     data: DataConfig
     arch: str
     computing: SpeedConfig = field(default_factory=SpeedConfig)
+    augmentation: AugmentConfig = field(default_factory=AugmentConfig)
     weights: str = "auto"
     checkpoint: Path | None = None
     batch_size: int | None = None

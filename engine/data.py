@@ -10,13 +10,15 @@ from datasets.fingerprint import compare_fingerprints
 from datasets.sources.choose import FOLDERS, PACKED, VIDEOS
 from datasets.sources.packed import pack_name
 from datasets.sources.reader import Reader
-from engine.config import DataConfig
+from engine import UsageError
+from engine.config import AugmentConfig, DataConfig
 from engine.files import resolve
 from models import ArchSpec
 from video_transforms import (
     INVERTED,
     NO_FLIP,
     PLAIN,
+    ClipAugmentation,
     Compose,
     MultiScaleCornerCrop,
     Normalize,
@@ -136,6 +138,26 @@ def choose_flip(asked: bool | None, split: Split) -> str:
 def training_transform(spec: ArchSpec, flip: str) -> Compose:
     """What training does to a video's images: a random crop, and perhaps a flip."""
     return Compose(MultiScaleCornerCrop(spec.input.crop), RandomHorizontalFlip(flip))
+
+
+def augmentation(spec: ArchSpec, config: AugmentConfig, seed: int) -> ClipAugmentation | None:
+    """What the flags do to training clips beyond that; None: nothing.
+
+    Pixels without a picture get the mean, which the network sees as 0: in flow, no displacement.
+    Raises UsageError for what is of no meaning for flow.
+    """
+    flags = {"rand_augment": config.rand_augment is not None, "color_jitter": config.color_jitter}
+    for name, is_on in flags.items():
+        if is_on and spec.modality == "flow":
+            raise UsageError(
+                f"--{name.replace('_', '-')} changes colours and turns pictures, but the pixels of "
+                f"{spec.name} are displacements; of these flags --random-erasing is for flow, too"
+            )
+    if not any(flags.values()) and not config.random_erasing:
+        return None
+    fill = [round(255 * mean / spec.input.value_range) for mean in spec.input.mean]
+    numbers = (config.rand_augment, config.random_erasing, config.color_jitter)
+    return ClipAugmentation(seed, fill, *numbers)
 
 
 def normalization(spec: ArchSpec, channels_last: bool = False) -> Normalize:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+from torchvision.ops import StochasticDepth
 
 from models.archs import ArchError
 from models.bert import BERT
@@ -56,6 +57,24 @@ def drop_tokens(model: VideoNet, probability: float) -> None:
         raise ArchError(f"--drop-tokens is BERT's, and {model.spec.name} has no BERT head")
     for head in heads:
         head.keep_probability = 1 - probability
+
+
+def drop_path(model: VideoNet, probability: float) -> None:
+    """Sets how often training leaves out a residual block's branch, for each clip (arXiv
+    1603.09382): from the input on the probability grows in equal steps to this one, of the last.
+
+    The block that FRMB puts in is new and always computed. Raises ArchError for a backbone without
+    residual blocks.
+    """
+    new = {id(m) for name in model.replaced_blocks() for m in model.get_submodule(name).modules()}
+    inside = dict.fromkeys(m for part in model.backbone_parts() for m in part.modules())
+    layers = [m for m in inside if isinstance(m, StochasticDepth) and id(m) not in new]
+    if not layers:
+        raise ArchError(
+            f"--drop-path leaves out residual blocks, and {model.spec.name} has none that could be"
+        )
+    for number, layer in enumerate(layers, 1):
+        layer.p = probability * number / len(layers)
 
 
 def recompute_activations(model: VideoNet) -> None:

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import v2
 
 from video_transforms import (
     INVERTED,
     NO_FLIP,
     PLAIN,
     CenterCrop,
+    ClipAugmentation,
     Compose,
     MultiScaleCornerCrop,
     Normalize,
@@ -109,3 +111,71 @@ def test_normalize(value_range, value, expected):
     assert out.shape == (2, 3, 4, 5, 6) and out.dtype == torch.float32 and out.is_contiguous()
     assert out[:, 0].unique().tolist() == [expected]
     assert out[:, 1].unique().tolist() == [-0.5]
+
+
+STILL = 40  # columns, of 56, in which no frame of `clip_with_still_part` differs
+AUGMENTATIONS = [{"rand_augment": 9}, {"color_jitter": 0.5}, {"random_erasing": 1.0}]
+
+
+def clip_with_still_part() -> torch.Tensor:
+    """Eight frames, the next one darker than the last, but for their first columns."""
+    clip = torch.from_numpy(random_clip(8, 56, 56))[None]  # (1, T, H, W, C)
+    clip //= torch.arange(1, 9, dtype=torch.uint8)[:, None, None, None]
+    clip[:, :, :, :STILL] = clip[:, :1, :, :STILL]
+    return clip
+
+
+def is_still(clip: torch.Tensor) -> bool:
+    """Whether the frames agree in columns that no operation brings the others' pixels to."""
+    return torch.equal(clip[:, :, :, :8], clip[:, :1, :, :8].expand_as(clip[:, :, :, :8]))
+
+
+@pytest.mark.parametrize("options", AUGMENTATIONS)
+def test_augmentation_is_alike_on_all_frames(options):
+    clip, seeds = clip_with_still_part(), range(60)
+    results = [ClipAugmentation(seed, (1, 2, 3), **options)(clip, 0, 0) for seed in seeds]
+    assert all(map(is_still, results))
+    assert all(result.dtype == torch.uint8 and result.shape == clip.shape for result in results)
+    assert sum(not torch.equal(result, clip) for result in results) > 50
+
+
+@pytest.mark.parametrize(
+    "transform", [v2.RandAugment(magnitude=9), v2.ColorJitter(0.5, 0.5, 0.5, 0.1)]
+)
+def test_torchvision_alone_would_take_statistics_of_each_frame(transform):
+    frames = clip_with_still_part()[0].permute(0, 3, 1, 2)
+    torch.manual_seed(0)
+    results = [transform(frames).permute(0, 2, 3, 1)[None] for _ in range(60)]
+    assert not all(map(is_still, results))
+
+
+@pytest.mark.parametrize("options", AUGMENTATIONS)
+def test_augmentation_is_a_function_of_seed_epoch_and_video(options):
+    clip = torch.from_numpy(random_clip(4, 32, 32))[None].repeat(2, 1, 1, 1, 1)
+    places = [(seed, epoch, video) for seed in (0, 1) for epoch in (0, 1) for video in range(3)]
+    before = torch.get_rng_state()
+    first, again = (
+        {
+            place: ClipAugmentation(place[0], (0, 0, 0), **options)(clip, *place[1:])
+            for place in some
+        }
+        for some in (places, reversed(places))
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(first[place], again[place]) for place in places)
+    different = {result.numpy().tobytes() for result in first.values()}
+    assert len(different) > 9
+    for result in first.values():  # segments of a video are alike, too
+        assert torch.equal(result[0], result[1])
+
+
+@pytest.mark.parametrize("fill", [(1, 2, 3), (127, 128)])
+def test_random_erasing_puts_the_mean_in_one_box_of_all_frames(fill):
+    clip = torch.full((1, 5, 32, 32, len(fill)), 200, dtype=torch.uint8)
+    result = ClipAugmentation(0, fill, random_erasing=1.0)(clip, 0, 0)
+    erased = (result != clip).all(dim=-1)[0]
+    rows, columns = erased[0].any(1).nonzero(), erased[0].any(0).nonzero()
+    top, bottom, left, right = (int(v) for v in (rows[0], rows[-1], columns[0], columns[-1]))
+    box = result[:, :, top : bottom + 1, left : right + 1]
+    assert erased.sum() == 5 * (bottom + 1 - top) * (right + 1 - left) > 0
+    assert torch.equal(box, torch.tensor(fill, dtype=torch.uint8).expand_as(box))

@@ -1,4 +1,4 @@
-"""What all scripts share: how flags become configs, and the flags that name data."""
+"""What scripts share: how flags become configs, the flags that name data, or change clips."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -10,11 +10,13 @@ from datasets.prepare.collect import SplitRule
 from datasets.sources.choose import SOURCE_KINDS
 from engine.cli.flag_types import (
     above_zero,
+    magnitude,
     non_negative,
     number,
     path,
     plain_name,
     positive,
+    probability,
     regex,
 )
 from engine.config import DataConfig
@@ -146,3 +148,18 @@ def data_parent() -> argparse.ArgumentParser:
     )
     add("--device", help="where to compute: cuda, cpu, mps, ... (cuda if there is one)")
     return parent
+
+
+def add_augmentation_flags(add: Callable[..., argparse.Action]) -> None:
+    """How training clips are augmented, alike on all frames."""
+    help = "two random operations of that magnitude, 0 to 30, on each training clip (none); RGB"
+    add("--rand-augment", type=magnitude, metavar="MAGNITUDE", help=help)
+    help = "probability that a box of a training clip is erased (%(default)s)"
+    add("--random-erasing", type=probability, metavar="P", help=help)
+    add(
+        "--color-jitter",
+        type=probability,
+        metavar="STRENGTH",
+        help="largest change of brightness, contrast and saturation of a training clip, as a "
+        "share, 0 to 1; RGB (%(default)s)",
+    )

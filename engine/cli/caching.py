@@ -2,15 +2,16 @@
 
 import argparse
 
-from engine.cli.base import YES_OR_NO, data_parent, new_parser
+from engine.cli.base import YES_OR_NO, add_augmentation_flags, data_parent, new_parser
 from engine.cli.flag_types import path, positive, seed_number, shard
 from engine.cli.parsers import add_speed_flags, add_weights_flag
-from engine.config import CacheConfig, DataConfig, SpeedConfig
+from engine.config import AugmentConfig, CacheConfig, DataConfig, SpeedConfig
 
 
 def caching_parser(description: str) -> argparse.ArgumentParser:
     """The parser of scripts/cache_tokens.py."""
-    parser = new_parser(description, DataConfig, CacheConfig, SpeedConfig, parents=[data_parent()])
+    configs = (DataConfig, CacheConfig, SpeedConfig, AugmentConfig)
+    parser = new_parser(description, *configs, parents=[data_parent()])
     add = parser.add_argument_group("network").add_argument
     add(
         "--arch",
@@ -34,6 +35,7 @@ def caching_parser(description: str) -> argparse.ArgumentParser:
     add("--ten-crop", **YES_OR_NO, help="ten crops of each test clip, or the centre alone")
     add("--flip", **YES_OR_NO, help="as in training: flip half of the clips")
     add("--seed", type=seed_number, help="seed of the random views (%(default)s)")
+    add_augmentation_flags(add)
     add = parser.add_argument_group("share and files").add_argument
     add(
         "--part",

@@ -46,6 +46,8 @@ share = number(float, 0, 1, below=True)
 not_below_zero = number(float, 0)
 above_zero = number(float, 0, above=True)
 fraction = number(float, 0, 1, above=True)
+probability = number(float, 0, 1)
+magnitude = number(int, 0, 30)  # of RandAugment
 jpeg_quality = number(int, 1, 100)
 
 

@@ -5,7 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 from engine import UsageError
-from engine.cli.base import YES, YES_OR_NO, data_parent, fill, new_parser
+from engine.cli.base import (
+    YES,
+    YES_OR_NO,
+    add_augmentation_flags,
+    data_parent,
+    fill,
+    new_parser,
+)
 from engine.cli.flag_types import (
     above_zero,
     auto_or_positive,
@@ -122,12 +129,16 @@ def _add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     add("--label-smoothing", type=share, metavar="SHARE", help=help)
     help = "mix pairs of videos by Beta(ALPHA, ALPHA); 0: never (%(default)s)"
     add("--mixup", type=not_below_zero, metavar="ALPHA", help=help)
+    add_augmentation_flags(add)
     add(
         "--drop-tokens",
         type=share,
         metavar="P",
         help="probability that BERT's training drops a token (0.2)",
     )
+    help = "probability that training leaves out a clip's last residual block, earlier ones less "
+    help += "often (0; Swin 0.1, MViT 0.2)"
+    add("--drop-path", type=share, metavar="P", help=help)
     add("--sync-bn", **YES, help="batch statistics over all processes (GPUs)")
     add(
         "--activation-checkpointing",
@@ -220,11 +231,21 @@ def training_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> 
             raise UsageError(
                 "--num-seg and --flip say which clips are made; with --cache they are made already"
             )
+        if args.rand_augment is not None or args.random_erasing or args.color_jitter:
+            raise UsageError(
+                "--rand-augment, --random-erasing and --color-jitter change clips; with --cache "
+                "give them to scripts/cache_tokens.py, which makes its training views with them"
+            )
         if args.batch_size == "auto":
             raise UsageError("--batch-size auto is for clips; tokens of --cache are small")
         args.freeze_backbone = args.freeze_backbone or args.at is None
     elif args.at is not None:
         raise UsageError("--at says where a --cache begins; give both")
+    if args.drop_path is not None and args.freeze_backbone:
+        raise UsageError(
+            "--drop-path leaves out blocks of a backbone that learns; here it is frozen: leave out "
+            "--freeze-backbone, and with --cache give --at"
+        )
     if args.batch_size == "auto":
         args.auto_batch, args.batch_size = True, parser.get_default("batch_size")
     return fill(TrainingConfig, args)

@@ -62,6 +62,7 @@ class _About(_Typed):
     records: dict[Literal["train", "val"], list[tuple[str, _Count, _Label]]]
     at: str | None = None  # the stage whose input is kept; None: tokens, or what a head starts with
     amp: Literal["off", "bf16", "fp16"] = "off"
+    augmentation: dict[str, float | None] | None = None  # of training views; None: none
     flow_bound: float | None = None
     data: dict[str, Any] = {}
 
@@ -153,7 +154,8 @@ def read_metadata(folder: Path) -> dict:
         )
     for subset in SUBSETS:
         _check_records(f"{path}: {subset}", about, subset)
-    return {"data": {}, "flow_bound": None, "amp": "off", "at": None} | metadata
+    later = {"data": {}, "flow_bound": None, "amp": "off", "at": None, "augmentation": None}
+    return later | metadata
 
 
 def _check_records(what: str, about: _About, subset: str) -> None:

@@ -26,6 +26,7 @@ from engine.speed import InferenceEncoder, Speed
 from engine.tokens.arrays import store_tokens
 from engine.tokens.cache import count_views, video_path
 from models import VideoNet
+from video_transforms import ClipAugmentation
 
 LINE_SECONDS = 10.0  # from one line to the next where no terminal shows a bar
 
@@ -56,15 +57,21 @@ class RememberingReader(Reader):
 
 class TrainingViews(Dataset):
     """Item i: the i-th of some training videos in epochs 0..`number`-1, a uint8 tensor
-    (number, T, H, W, C).
+    (number, T, H, W, C), augmented as in those epochs.
 
     `clips` are the arguments of ClipDataset, that makes them.
     """
 
     def __init__(
-        self, records: Sequence[VideoRecord], videos: Sequence[int], number: int, reader, **clips
+        self,
+        records: Sequence[VideoRecord],
+        videos: Sequence[int],
+        number: int,
+        reader: Reader,
+        augment: ClipAugmentation | None = None,
+        **clips,
     ):
-        self.videos, self.epochs = videos, []
+        self.videos, self.augment, self.epochs = videos, augment, []
         reader = RememberingReader(reader)
         for epoch in range(number):
             dataset = ClipDataset(records, reader, training=True, **clips)
@@ -75,7 +82,11 @@ class TrainingViews(Dataset):
         return len(self.videos)
 
     def __getitem__(self, place: int) -> tuple[Tensor]:
-        return (torch.cat([dataset[self.videos[place]][0] for dataset in self.epochs]),)
+        video = self.videos[place]
+        views = [dataset[video][0] for dataset in self.epochs]
+        if self.augment is not None:
+            views = [self.augment(view, epoch, video) for epoch, view in enumerate(views)]
+        return (torch.cat(views),)
 
 
 @dataclass
@@ -90,6 +101,7 @@ class TokenWriter:
     batch_size: int
     data: DataConfig
     speed: Speed
+    augment: ClipAugmentation | None = None
     clips: int = 0
     forward_seconds: float = 0.0
 
@@ -117,6 +129,7 @@ class TokenWriter:
             videos,
             kept["train"],
             frame_reader(spec, self.split, self.data),
+            self.augment,
             length=spec.frames,
             transform=training_transform(spec, kept["mirror"]),
             seed=kept["seed"],

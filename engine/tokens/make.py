@@ -1,6 +1,7 @@
 """A token cache from its flags: the network that makes it, and which process has which videos."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from datasets.fingerprint import fingerprint
 from engine import UsageError, distributed
 from engine.checkpoint import load_checkpoint
 from engine.config import CacheConfig
-from engine.data import SUBSETS, choose_flip, flow_bound, open_split
+from engine.data import SUBSETS, augmentation, choose_flip, flow_bound, open_split
 from engine.distributed import choose_device
 from engine.files import resolve
 from engine.speed import choose_speed, fit, views_at_once
@@ -37,6 +38,7 @@ def prepare_writer(config: CacheConfig) -> TokenWriter:
     spec = get_arch(config.arch)
     device = choose_device(config.data.device)
     speed = choose_speed(config.computing, device)
+    augment = augmentation(spec, config.augmentation, config.seed)
     # data, model
     split = open_split(config.data, spec)
     torch.manual_seed(config.seed)
@@ -62,6 +64,7 @@ def prepare_writer(config: CacheConfig) -> TokenWriter:
             "crops": crops,
             "mirror": flip,
         },
+        "augmentation": augment and asdict(config.augmentation),
         "amp": speed.amp,
         "flow_bound": flow_bound(split),
         "data": fingerprint(split) | {"scaled_decoding": config.data.scaled_decoding},
@@ -78,7 +81,9 @@ def prepare_writer(config: CacheConfig) -> TokenWriter:
     distributed.wait_for_all()
     batch_size = config.batch_size or views_at_once(device)
     model = fit(model.to(device), speed).eval()
-    return TokenWriter(model, split, folder, metadata, device, batch_size, config.data, speed)
+    return TokenWriter(
+        model, split, folder, metadata, device, batch_size, config.data, speed, augment
+    )
 
 
 def _load(config: CacheConfig, model: VideoNet, split: Split) -> tuple[Path | None, str]:

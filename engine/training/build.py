@@ -16,6 +16,7 @@ from datasets.samplers import TrainingBatches, ValidationBatches
 from engine import UsageError, distributed
 from engine.config import Recipe, TrainingConfig
 from engine.data import (
+    augmentation,
     check_before_training,
     choose_flip,
     flow_bound,
@@ -35,12 +36,19 @@ from engine.tokens.dataset import (
     open_cached_split,
     start_at_tokens,
 )
+from engine.training.epoch import Augment
 from engine.training.signals import ignore_in_worker
 from engine.training.state import MakeOptimizer, TrainingState
 from engine.weights.choose import find_weights, name_of, start_from_weights
 from models import ArchSpec, VideoNet, create_model
-from models.finetuning import drop_tokens, freeze, parameter_groups, recompute_activations
-from video_transforms import CenterCrop
+from models.finetuning import (
+    drop_path,
+    drop_tokens,
+    freeze,
+    parameter_groups,
+    recompute_activations,
+)
+from video_transforms import CenterCrop, ClipAugmentation
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ class TrainingData:
         weights: what `--weights` says, or which file these data ask for.
         metadata: what a checkpoint says about its data, and of a new network its first weights.
         remedies: what would make loading faster.
+        augment: (number of a training batch, its clips on the device) -> its clips, augmented.
     """
 
     spec: ArchSpec
@@ -66,6 +75,7 @@ class TrainingData:
     weights: str
     metadata: dict
     remedies: list[str]
+    augment: Augment | None = None
 
 
 def build_data(
@@ -80,6 +90,7 @@ def build_data(
 def _clip_data(
     config: TrainingConfig, spec: ArchSpec, device: torch.device, channels_last: bool
 ) -> TrainingData:
+    changes = augmentation(spec, config.recipe, config.seed)
     # lists
     if not config.skip_doctor:
         check_before_training(config.data, spec)
@@ -97,22 +108,36 @@ def _clip_data(
         seed=config.seed,
     )
     max_bad = config.max_bad if config.on_bad_sample == "skip" else None
-    augment = training_transform(spec, flip)
-    train = dataset(split.train, transform=augment, training=True, max_bad=max_bad)
+    views = training_transform(spec, flip)
+    train = dataset(split.train, transform=views, training=True, max_bad=max_bad)
     # A test replaces nothing.
     val_bad = None if config.evaluate else max_bad
     crop = CenterCrop(spec.input.crop)
     val = dataset(split.val, transform=crop, training=False, max_bad=val_bad)
+    clip_bytes = math.prod(spec.clip_shape)
+    loaders = _loaders(train, val, config, device, config.data.workers, clip_bytes)
+    batches = loaders["train"].batch_sampler
     return TrainingData(
         spec=spec,
         split=split,
-        **_loaders(train, val, config, device, config.data.workers, math.prod(spec.clip_shape)),
+        **loaders,
         prepare=normalization(spec, channels_last),
         attach=lambda model, is_new: None,
         weights=config.weights,
         metadata=_metadata(split, flow_bound(split), flip, data),
         remedies=remedies(split, spec, config.data.workers, config.data.scaled_decoding),
+        augment=changes and partial(augment_batch, changes, batches),
     )
+
+
+def augment_batch(
+    augment: ClipAugmentation, batches: TrainingBatches, number: int, clips: Tensor
+) -> Tensor:
+    """An epoch's batch, uint8 (N, S, T, H, W, C), each video as (seed, epoch, video) say."""
+    augmented = torch.empty_like(clips)
+    for place, video in enumerate(batches.batch(number)):
+        augmented[place] = augment(clips[place], batches.epoch, video)
+    return augmented
 
 
 def _token_data(config: TrainingConfig, spec: ArchSpec, device: torch.device) -> TrainingData:
@@ -195,6 +220,8 @@ def prepare_model(model: VideoNet, recipe: Recipe, device: torch.device) -> Vide
     """The network as the recipe wants it trained; raises UsageError for what it does not have."""
     if recipe.drop_tokens is not None:
         drop_tokens(model, recipe.drop_tokens)
+    if recipe.drop_path is not None:
+        drop_path(model, recipe.drop_path)
     if recipe.activation_checkpointing:
         recompute_activations(model)
     if recipe.sync_bn:

@@ -20,6 +20,7 @@ from engine.training.sums import NonFiniteLoss, Sums, as_stats
 
 Batch = tuple[Tensor, Tensor]  # uint8 clips (N, S, T, H, W, C), labels (N,)
 Prepare = Callable[[Tensor], Tensor]  # clips (N * S, T, H, W, C) -> the network's input
+Augment = Callable[[int, Tensor], Tensor]  # a batch's number, from 0, and its clips -> other clips
 
 
 def train_one_epoch(
@@ -30,6 +31,7 @@ def train_one_epoch(
     progress: Progress,
     sums: Sums | None = None,
     after_step: Sequence[Callable[[EpochStats], None]] = (),
+    augment: Augment | None = None,
 ) -> EpochStats:
     """Trains on each batch of the loader once, stepping every `recipe.iter_size` batches.
 
@@ -48,6 +50,7 @@ def train_one_epoch(
     batches = timed_batches(on_device(batches, state.device), sums)
     for number, (clips, labels) in enumerate(batches, 1):
         # clips -> logits -> loss -> gradient
+        clips = clips if augment is None else augment(number - 1, clips)
         is_last = number % recipe.iter_size == 0 or number == len(loader)
         logits, loss = accumulate(state, clips, labels, prepare, recipe, is_last)
         sums.add(logits, labels, loss, clips.shape[1])

@@ -86,9 +86,9 @@ def train_all_epochs(config: TrainingConfig, make_optimizer: MakeOptimizer, fold
                 # train
                 title, lr = f"epoch {state.epoch + 1}/{recipe.epochs}", state.lr
                 sums = manager.begin_epoch()
-                after_step = [advice.check, manager.after_step]
+                shown, after = progress(title), [advice.check, manager.after_step]
                 train = train_one_epoch(
-                    state, data.train, data.prepare, recipe, progress(title), sums, after_step
+                    state, data.train, data.prepare, recipe, shown, sums, after, data.augment
                 )
                 advice.check(train, whole_epoch=True)
                 # validate

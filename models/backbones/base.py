@@ -4,8 +4,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 CLASSIFIER = "fc_action"  # every network's name for its last layer
+
+
+def droppable() -> StochasticDepth:
+    """The end of a residual block's branch, which `drop_path` lets training leave out per clip."""
+    return StochasticDepth(0.0, "row")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from models.backbones.base import Backbone, FileKind, InputSpec, Pathway, numbered
+from models.backbones.base import Backbone, FileKind, InputSpec, Pathway, droppable, numbered
 
 _GROUPS = 32
 
@@ -37,6 +37,7 @@ class Bottleneck3D(nn.Module):
         self.conv3 = conv3d(planes, out_channels)
         self.bn3 = nn.BatchNorm3d(out_channels)
         self.relu = nn.ReLU(inplace=True)
+        self.drop = droppable()
         self.downsample = None
         if in_channels != out_channels or stride != 1:
             projection = conv3d(in_channels, out_channels, 1, stride)
@@ -48,7 +49,7 @@ class Bottleneck3D(nn.Module):
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         shortcut = x if self.downsample is None else self.downsample(x)
-        return self.relu(out + shortcut)
+        return self.relu(self.drop(out) + shortcut)
 
 
 def init_kaiming(module: nn.Module, mode: str = "fan_in") -> nn.Module:

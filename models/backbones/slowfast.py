@@ -4,8 +4,9 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
-from models.backbones.base import Backbone, FileKind, InputSpec, Pathway, inside
+from models.backbones.base import Backbone, FileKind, InputSpec, Pathway, droppable, inside
 from models.backbones.resnext3d import Bottleneck3D, conv3d, init_kaiming
 
 _SLOW_WIDTH, _FAST_WIDTH = 2048, 256
@@ -51,7 +52,9 @@ class _Fuse(nn.Module):
 
 
 class _Block(nn.Module):
-    def __init__(self, in_channels: int, planes: int, time: int, stride: int):
+    def __init__(
+        self, in_channels: int, planes: int, time: int, stride: int, drop: StochasticDepth
+    ):
         super().__init__()
         out_channels = 4 * planes
         if in_channels != out_channels or stride != 1:
@@ -66,6 +69,7 @@ class _Block(nn.Module):
             b_relu=nn.ReLU(inplace=True),
             c=conv3d(planes, out_channels),
             c_bn=nn.BatchNorm3d(out_channels),
+            drop=drop,
         )
         nn.init.zeros_(layers["c_bn"].weight)
         self.branch2 = nn.Sequential(layers)
@@ -89,10 +93,12 @@ class _Stage(nn.Module):
     ):
         super().__init__()
         self.blocks = blocks
+        drops = [droppable() for _ in range(blocks)]  # blocks of the same depth share one
         for path in (0, 1):
             channels = in_channels[path]
             for i in range(blocks):
-                block = _Block(channels, planes[path], time[path], stride if i == 0 else 1)
+                own_stride = stride if i == 0 else 1
+                block = _Block(channels, planes[path], time[path], own_stride, drops[i])
                 self.add_module(f"pathway{path}_res{i}", block)
                 channels = 4 * planes[path]
 

@@ -8,7 +8,7 @@ zeros would tell the first token from the last and so give the order away.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.backbones.base import Backbone, InputSpec, Pathway
+from models.backbones.base import Backbone, InputSpec, Pathway, droppable
 from models.backbones.resnext3d import conv3d, init_kaiming
 
 
@@ -22,12 +22,14 @@ class ResidualBlock(nn.Module):
         self.bn1 = nn.BatchNorm3d(out_channels)
         self.conv2 = conv3d(out_channels, out_channels, (1, 3, 3))
         self.bn2 = nn.BatchNorm3d(out_channels)
+        self.drop = droppable()
         projection = conv3d(in_channels, out_channels, 1, stride)
         self.downsample = nn.Sequential(projection, nn.BatchNorm3d(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return F.relu(self.bn2(self.conv2(out)) + self.downsample(x), inplace=True)
+        out = self.drop(self.bn2(self.conv2(out)))
+        return F.relu(out + self.downsample(x), inplace=True)
 
 
 def features(in_channels: int) -> nn.Sequential:

@@ -7,7 +7,15 @@ from torch import Tensor, nn
 from torchvision.models.video import mvit_v2_s, r2plus1d_18, r3d_18, s3d, swin3d_t
 from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, R2Plus1dStem, VideoResNet
 
-from models.backbones.base import Backbone, FileKind, InputSpec, Pathway, inside, numbered
+from models.backbones.base import (
+    Backbone,
+    FileKind,
+    InputSpec,
+    Pathway,
+    droppable,
+    inside,
+    numbered,
+)
 from models.backbones.resnext3d import init_kaiming
 
 
@@ -36,6 +44,9 @@ def resnet_features(build: Callable[[], VideoResNet], in_channels: int) -> nn.Se
     """(N, in_channels, T, 112, 112) -> (N, 512, T/8, 7, 7)."""
     net = build()
     net.stem[0] = _for_channels(net.stem[0], in_channels)
+    for module in net.modules():
+        if isinstance(module, BasicBlock):
+            module.conv2.append(droppable())
     layers = nn.Sequential(net.stem, net.layer1, net.layer2, net.layer3, net.layer4)
     return init_kaiming(layers, mode="fan_out")  # the convolutions replaced above, too
 

@@ -19,7 +19,8 @@ from scripts.eval import spatial_demo_bert
 
 ARCH = "rgb_tiny3D16f_bert10_FRMB"
 ALL = "--clip-grad 1 --ema 0.5 --freeze-bn --layer-decay 0.7 --label-smoothing 0.1"
-ALL += " --mixup 0.2 --drop-tokens 0.3 --activation-checkpointing"
+ALL += " --mixup 0.2 --drop-tokens 0.3 --activation-checkpointing --drop-path 0.4"
+ALL += " --rand-augment 9 --random-erasing 0.5 --color-jitter 0.4"
 
 
 def train(tiny, output, *more, script=two_stream_bert2, code=0):
@@ -57,6 +58,8 @@ def test_all_flags_together_are_saved_and_go_on_exactly(tiny, tmp_path, monkeypa
     recipe = first["flags"]
     assert (recipe["clip_grad"], recipe["ema"], recipe["layer_decay"]) == (1.0, 0.5, 0.7)
     assert (recipe["label_smoothing"], recipe["mixup"], recipe["drop_tokens"]) == (0.1, 0.2, 0.3)
+    changes = [recipe[key] for key in ("rand_augment", "random_erasing", "color_jitter")]
+    assert changes == [9, 0.5, 0.4] and recipe["drop_path"] == 0.4
     assert recipe["freeze_bn"] and recipe["activation_checkpointing"]
     assert not recipe["freeze_backbone"] and not recipe["sync_bn"] and recipe["amp"] == "off"
 
@@ -156,3 +159,29 @@ def test_what_an_ablation_tuned_is_said_as_flags_that_train_so():
     assert (recipe.lr, recipe.epochs, recipe.batch_size) == (3e-4, 60, 16)
     other = two_stream2.parse_args(recipe_flags(tuned | {"optimizer": "sgd", "lr": 0.3}, 8)).recipe
     assert (other.lr, other.batch_size, other.warmup_epochs, other.freeze_bn) == (0.3, 8, 2, True)
+
+
+@pytest.mark.parametrize("flags", [["--rand-augment", 9], ["--color-jitter", 0.4]])
+def test_changes_of_pictures_are_refused_for_flow(tiny, tmp_path, flags):
+    with pytest.raises(UsageError, match=f"{flags[0]} changes.*flow_tiny3D16f are displacements"):
+        train(tiny, tmp_path, *flags, "--arch", "flow_tiny3D16f")
+    train(tiny, tmp_path, "--random-erasing", 1, "--arch", "flow_tiny3D16f", "--max-steps", 1)
+
+
+@pytest.mark.parametrize("flag", ["--rand-augment", "--random-erasing", "--color-jitter"])
+def test_cached_tokens_cannot_be_augmented(tiny, tmp_path, flag):
+    with pytest.raises(UsageError, match="scripts/cache_tokens.py"):
+        train(tiny, tmp_path, flag, 1, "--cache", tmp_path)
+
+
+@pytest.mark.parametrize("flags", [["--freeze-backbone"], ["--cache"]])
+def test_a_frozen_backbone_drops_no_path(tiny, tmp_path, flags):
+    with pytest.raises(UsageError, match="--drop-path.*is frozen"):
+        train(tiny, tmp_path, "--drop-path", 0.1, *flags)
+
+
+@pytest.mark.parametrize("text", ["31", "-1", "0.5", "nan"])
+def test_a_magnitude_is_a_whole_number_to_30(tiny, tmp_path, capsys, text):
+    with pytest.raises(SystemExit):
+        train(tiny, tmp_path, f"--rand-augment={text}")
+    assert "--rand-augment" in capsys.readouterr().err
