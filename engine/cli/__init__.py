@@ -26,14 +26,9 @@ from engine.cli.flag_types import (
     positive,
     time_order,
 )
-from engine.cli.parsers import (
-    add_speed_flags,
-    single_stream_parser,
-    testing_parser,
-    training_config,
-    training_parser,
-)
+from engine.cli.parsers import add_speed_flags, training_config, training_parser
 from engine.cli.reporting import report_parser
+from engine.cli.testing import single_stream_parser, testing_parser
 
 __all__ = [
     "above_zero",

@@ -1,4 +1,4 @@
-"""The parsers of training, testing and caching: every flag of theirs, once."""
+"""The training scripts' parser, and the flags that it has in common with others."""
 
 import argparse
 from collections.abc import Callable
@@ -24,7 +24,6 @@ from engine.cli.flag_types import (
     positive,
     seed_number,
     share,
-    time_order,
 )
 from engine.config import (
     RECIPES,
@@ -32,7 +31,6 @@ from engine.config import (
     NamedRecipe,
     Recipe,
     SpeedConfig,
-    TestConfig,
     TrainingConfig,
 )
 from engine.files import DEFAULT_CACHE
@@ -161,7 +159,7 @@ def _add_file_flags(parser: argparse.ArgumentParser) -> None:
         "head where it fits; e.g. a head trained on a cache before its backbone learns, too",
     )
     add("--output", type=path, metavar="DIR", help="folder in which runs are kept (checkpoint)")
-    _add_cache_flag(add)
+    add_cache_flag(add)
     add(
         "-c",
         "--continue",
@@ -204,7 +202,7 @@ def add_weights_flag(add: Callable[..., argparse.Action]) -> None:
     )
 
 
-def _add_cache_flag(add: Callable[..., argparse.Action]) -> None:
+def add_cache_flag(add: Callable[..., argparse.Action]) -> None:
     add(
         "--cache",
         type=path,
@@ -262,46 +260,3 @@ def _with_recipe(
     parser.set_defaults(**recipe.fields)
     print(f"--recipe {name}: {' '.join(recipe.flags())}")
     return parser.parse_args(argv)
-
-
-def testing_parser(description: str) -> argparse.ArgumentParser:
-    """The test scripts' parser, without the architectures and checkpoints."""
-    parser = new_parser(description, DataConfig, TestConfig, SpeedConfig, parents=[data_parent()])
-    add = parser.add_argument_group("testing").add_argument
-    add(
-        "--ten-crop",
-        **YES_OR_NO,
-        help="centre and corner crops, and the same flipped; or the centre alone",
-    )
-    add(
-        "--time-order",
-        type=time_order,
-        metavar="ORDER",
-        help="order in which the head sees tokens: normal, reversed, shuffled, or their places, "
-        "as 1,0,2 (%(default)s)",
-    )
-    help = "views that pass through the network at once (10 on a GPU, 4 on a CPU)"
-    add("--batch-size", type=positive, help=help)
-    add_speed_flags(parser)
-    add(
-        "--runs",
-        type=path,
-        metavar="DIR",
-        help="folder in which training kept its runs (checkpoint)",
-    )
-    add("--results", type=path, metavar="DIR", help="folder that results are written in (results)")
-    add("--scores", type=path, metavar="FILE.npz", help="also where to write the scores")
-    add("--html", **YES, help="also write a report to read in a browser (docs/REPORT.md)")
-    _add_cache_flag(add)
-    return parser
-
-
-def single_stream_parser(description: str) -> argparse.ArgumentParser:
-    """The parser of the tests of one network."""
-    parser = testing_parser(description)
-    add = parser.add_argument_group("network").add_argument
-    help = "the network, one of scripts/list_archs.py (%(default)s)"
-    add("--arch", "-a", default="rgb_resneXt3D64f101_bert10_FRMB", help=help)
-    help = "trained network to test, or a shared folder (the run's best model)"
-    add("--checkpoint", type=path, metavar="FILE", help=help)
-    return parser
