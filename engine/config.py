@@ -255,5 +255,7 @@ class AblationConfig:
     weight_decay: tuple[float, ...] = (1e-3,)
     epochs: tuple[int, ...] = (30,)
     batch_size: int = 16
+    tuned: tuple[Path, ...] = ()  # tuning.json of earlier ablations, in place of tuning
+    stage_lr: float | None = None  # of a backbone's stages behind the cache; None: as the head's
     time_order: tuple[str, ...] = ("normal",)
     subset: tuple[str, ...] = ()

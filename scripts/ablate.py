@@ -14,7 +14,8 @@ holds feature maps, table1 has the non-local block too. With --seeds 0 it tunes 
 prints the flags of the best setting for two_stream_bert2.py, and writes them to tuning.json.
 --leave-one-out tests each group (a sequence of a set) by networks that learned from all others of
 its training list, with the setting that was tuned on another cache; --shots 4 tests networks that
-learned from four videos a class. With one --output these share their tuning.
+learned from four videos a class. With one --output these share their tuning; --tuned takes it from
+tuning.json of another, as for caches of maps in front of a stage, where trainings take minutes.
 
 With --dataset and --arch whole networks are trained by the training scripts, with the flags
 after -- for both optimizers; nothing is tuned, and the last epoch is tested.
@@ -98,6 +99,10 @@ def _add_tuning_flags(parser: argparse.ArgumentParser) -> None:
     add("--weight-decay", type=cli.not_below_zero, nargs="+", help=help)
     add("--epochs", type=cli.positive, nargs="+", help="numbers of epochs to choose from")
     add("--batch-size", type=cli.positive, help="videos in a batch (%(default)s)")
+    help = "tuning.json of earlier ablations: their rates, for --epochs, and nothing is tuned"
+    add("--tuned", type=cli.path, nargs="+", default=(), metavar="FILE", help=help)
+    help = "learning rate of the stages behind a cache of maps (that of the head)"
+    add("--stage-lr", type=cli.above_zero, metavar="LR", help=help)
 
 
 def _add_report_flags(parser: argparse.ArgumentParser) -> None:
@@ -128,6 +133,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--seeds 0 only tunes, which is for --cache")
     if args.cache and (args.flags or args.folds < 2):
         parser.error("with --cache there are 2 --folds or more, and no flags of training scripts")
+    if args.tuned and (len(args.epochs) > 1 or not args.seeds):
+        parser.error("--tuned tunes nothing: give one number of --epochs, and --seeds")
     if args.leave_one_out and args.shots:
         parser.error("--leave-one-out trains on all other groups; leave --shots out")
     if args.cache:

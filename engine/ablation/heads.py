@@ -1,5 +1,6 @@
 """One temporal head trained and scored on tokens, by the common training and test loops."""
 
+import gc
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -79,6 +80,15 @@ def _new_network(
     return model.to(device)
 
 
+def two_rates(model: VideoNet, lr: float, stage_lr: float) -> list[dict]:
+    """The optimizer's parameters: what is new at `lr`, the backbone's own at `stage_lr`."""
+    published = model.backbone_depth()
+    named = list(model.named_parameters())
+    new = [parameter for name, parameter in named if name not in published]
+    stages = [parameter for name, parameter in named if name in published]
+    return [{"params": new, "lr": lr}, {"params": stages, "lr": stage_lr}]
+
+
 def tokens_of(model: VideoNet, encoded: Tensor) -> Tensor:
     """A cache's views (N, ...) -> float32, as the network takes them.
 
@@ -106,14 +116,17 @@ def train_head(
     device: torch.device,
     cache: TokenCache | None = None,
     speed: Speed = FLOAT32,
+    stage_lr: float | None = None,
 ) -> tuple[VideoNet, list[float]]:
     """Trains on a subset of a cache, in an epoch each video once by one of its views.
 
     `cache`: whose subset it is, where it holds maps and not tokens.
     `speed`: how the training is computed; its weights are float32.
+    `stage_lr`: learning rate of the backbone's stages behind the cache; None: the setting's.
 
     Returns the network and the epochs' mean losses, nats. All randomness follows from `seed`.
     """
+    gc.collect()  # an earlier network, its optimizer and schedule refer to each other
     # seed, model, optimizer
     torch.manual_seed(seed)
     model = fit(_new_network(spec, classes, device, cache), speed)
@@ -122,7 +135,8 @@ def train_head(
     how = {name: RECIPES[FEW_VIDEOS].fields[name] for name in SCHEDULE_FIELDS} | {"amp": speed.amp}
     recipe = Recipe(batch_size=batch_size, freeze_backbone=not model.starts_at, **tuned, **how)
     frozen = freeze(model, recipe.freeze_backbone, recipe.freeze_bn)
-    optimizer = make(model.parameters(), recipe.lr, recipe.momentum, recipe.weight_decay)
+    groups = two_rates(model, recipe.lr, stage_lr) if stage_lr else model.parameters()
+    optimizer = make(groups, recipe.lr, recipe.momentum, recipe.weight_decay)
     state = TrainingState(model, optimizer, recipe, frozen)
     # data
     data = TokenDataset(subset, training=True, seed=seed)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import GroupKFold
 
-from datasets.files import write_lines
+from datasets.files import read_json, write_lines
 from datasets.records import group_of
 from engine import UsageError
 from engine.ablation.heads import Setting
@@ -161,6 +161,20 @@ def widened(tried: Sequence[TriedSetting], budget: int | None) -> list[Setting]:
     known = [one.setting for one in tried]
     room = 0 if budget is None else max(0, budget - len(known))
     return [setting for setting in found if setting not in known][:room]
+
+
+def tuned_setting(files: Sequence[Path], row: HeadRow, split: int, epochs: int) -> Setting:
+    """What earlier ablations chose for a head on that split, at another number of epochs.
+
+    A head with a reduction takes the setting of the head alone. Raises UsageError if none has it.
+    """
+    for file in files:
+        chosen = read_json(file, dict)
+        for key in (row.key, replace(row, reduction=None).key):
+            if key in chosen and str(split) in chosen[key]:
+                return Setting(**chosen[key][str(split)]["chosen"] | {"epochs": epochs})
+    names = ", ".join(map(str, files))
+    raise UsageError(f"{names}: nothing was tuned for {row.key} on split {split}")
 
 
 def groups_of(names: Sequence[str], pattern: re.Pattern | None) -> list[str]:

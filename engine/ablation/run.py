@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from engine import UsageError
 from engine.ablation.heads import Setting, head_size, recipe_flags
-from engine.ablation.protocol import AVERAGE, HeadRow, Ledger, grid, rows_of
+from engine.ablation.protocol import AVERAGE, HeadRow, Ledger, rows_of
 from engine.ablation.report import markdown, plot, read_finals, subsets_of, summarize_row
 from engine.ablation.sweeps import TokenSweep, kind_of, network_final, views_elsewhere
 from engine.config import AblationConfig, TrainingConfig
@@ -21,7 +21,7 @@ from engine.data import open_split
 from engine.distributed import choose_device
 from engine.files import resolve, write_json, written_whole
 from engine.speed import choose_speed
-from engine.tokens.cache import open_cache
+from engine.tokens.cache import TokenCache, open_cache
 from models import ArchSpec, get_arch
 
 OUTPUT = "results/ablation"
@@ -31,15 +31,12 @@ Rows = Mapping[HeadRow, ArchSpec]
 def ablate_tokens(config: AblationConfig, folders: Sequence[Path]) -> int:
     """Tunes, trains and tests heads on caches, one for each split, and writes the report."""
     # caches, rows
-    caches = [open_cache(folder) for folder in folders]
+    caches = _open_caches(folders)
     metadata = caches[0].metadata
-    for other in caches[1:]:
-        if any(other.metadata[key] != metadata[key] for key in ("tokens", "dataset")):
-            raise UsageError(f"{other.folder} is not of the same dataset and network")
-    if len({cache.metadata["split"] for cache in caches}) < len(caches):
-        raise UsageError("two of the caches are of one split")
     maps = caches[0].train.tokens[0].ndim == 5
     at = metadata["at"]
+    if config.stage_lr and at is None:
+        raise UsageError("--stage-lr is for caches of maps in front of a stage, which learns")
     rows = rows_of(config.preset, config.heads, get_arch(metadata["arch"]), maps, at is not None)
     check_report(config, rows, metadata["class_names"])
     # protocol
@@ -52,7 +49,8 @@ def ablate_tokens(config: AblationConfig, folders: Sequence[Path]) -> int:
     }
     device = choose_device(config.device)
     speed = choose_speed(config.computing, device)
-    protocol["amp"] = None if speed.amp == "off" else speed.amp  # earlier ledgers do not say
+    # earlier ledgers do not say these
+    protocol |= {"amp": None if speed.amp == "off" else speed.amp, "stage_lr": config.stage_lr}
     ledger = Ledger(resolve(config.output, OUTPUT) / "runs.jsonl", protocol)
     sweep = partial(TokenSweep, ledger, config, device=device, speed=speed)
     if config.leave_one_out:
@@ -65,10 +63,8 @@ def ablate_tokens(config: AblationConfig, folders: Sequence[Path]) -> int:
     # tune, train, test
     finals: dict[HeadRow, list[dict]] = {row: [] for row in rows}
     tuning: dict[HeadRow, dict] = {row: {} for row in rows}
-    settings = len(grid(config, "adamw"))
-    tried = 0 if settings == 1 and config.seeds else settings * config.folds * config.fold_seeds
-    trainings = len(rows) * (tried + config.seeds)
-    with tqdm(total=len(sweeps) * trainings, dynamic_ncols=True, unit="training") as bar:
+    total = len(sweeps) * len(rows) * (sweeps[0].least_trainings + config.seeds)
+    with tqdm(total=total, dynamic_ncols=True, unit="training") as bar:
         for row, spec in rows.items():
             for own in sweeps:
                 bar.set_description(f"split {own.split}, {row.title}")
@@ -80,17 +76,28 @@ def ablate_tokens(config: AblationConfig, folders: Sequence[Path]) -> int:
                 setting = Setting(**tuning[row][split]["chosen"])
                 finals[row].append(own.final(row, spec, setting, seed))
                 bar.update()
+    if not config.tuned:
+        content = {row.key: splits for row, splits in tuning.items()}
+        write_json(ledger.path.parent / "tuning.json", content)
     if config.seeds == 0:
-        return report_tuning(config, ledger, tuning)
+        return report_tuning(config, tuning)
     return report(config, ledger, rows, finals, tuning, metadata["class_names"])
 
 
-def report_tuning(
-    config: AblationConfig, ledger: Ledger, tuning: Mapping[HeadRow, Mapping[int, dict]]
-) -> int:
-    """Writes tuning.json, and prints what was chosen as flags; returns the exit code."""
-    content = {row.key: splits for row, splits in tuning.items()}
-    write_json(ledger.path.parent / "tuning.json", content)
+def _open_caches(folders: Sequence[Path]) -> list[TokenCache]:
+    """One for each split, of one dataset and network; raises UsageError if they are not."""
+    caches = [open_cache(folder) for folder in folders]
+    first = caches[0].metadata
+    for other in caches[1:]:
+        if any(other.metadata[key] != first[key] for key in ("tokens", "dataset")):
+            raise UsageError(f"{other.folder} is not of the same dataset and network")
+    if len({cache.metadata["split"] for cache in caches}) < len(caches):
+        raise UsageError("two of the caches are of one split")
+    return caches
+
+
+def report_tuning(config: AblationConfig, tuning: Mapping[HeadRow, Mapping[int, dict]]) -> int:
+    """Prints what was chosen as flags; returns the exit code."""
     for row, splits in tuning.items():
         for split, entry in splits.items():
             chosen = entry["chosen"]

@@ -19,6 +19,7 @@ from engine.ablation.protocol import (
     grid,
     grouped_folds,
     groups_of,
+    tuned_setting,
     widened,
 )
 from engine.checkpoint import LAST
@@ -56,7 +57,12 @@ class TokenSweep:
     ):
         self.ledger, self.config, self.cache = ledger, config, cache
         self.train = partial(
-            train_head, cache=cache, batch_size=config.batch_size, device=device, speed=speed
+            train_head,
+            batch_size=config.batch_size,
+            device=device,
+            cache=cache,
+            speed=speed,
+            stage_lr=config.stage_lr,
         )
         self.test = test or cache.val
         self.split, self.classes = cache.metadata["split"], cache.metadata["class_names"]
@@ -64,16 +70,28 @@ class TokenSweep:
         self.groups = np.array(groups_of(names, config.group))
         self.folds = grouped_folds(self.groups, config.folds)
 
+    @property
+    def least_trainings(self) -> int:
+        """How many the tuning of a head has, before its grid is widened."""
+        settings = len(grid(self.config, "adamw"))
+        if self.config.tuned or settings == 1 and self.config.seeds:
+            return 0
+        return settings * self.config.folds * self.config.fold_seeds
+
     def tune(
         self, row: HeadRow, spec: ArchSpec, after_training: Callable[[], object] = bool
     ) -> tuple[Setting, list[dict]]:
         """The best setting by cross-validation, and what each was worth.
 
-        One that is the only one is not tried, unless there is nothing else to do.
+        One that is the only one is not tried, unless there is nothing else to do, nor are those of
+        earlier ablations.
         """
+        if self.config.tuned:
+            epochs = self.config.epochs[0]
+            return tuned_setting(self.config.tuned, row, self.split, epochs), []
         tried: list[TriedSetting] = []
         ahead = grid(self.config, row.optimizer)
-        if len(ahead) == 1 and self.config.seeds:
+        if not self.least_trainings:
             return ahead[0], []
         while ahead:
             for setting in ahead:

@@ -119,6 +119,24 @@ def test_presets_run_and_mistakes_are_refused(caches, tmp_path):
             ablate.main(wrong)
 
 
+def test_an_earlier_tuning_in_place_of_tuning(caches, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert ablate.main(flags(caches, first)) == 0
+    tuned = ["--tuned", str(first / "tuning.json"), "--epochs", "2"]
+    assert ablate.main(flags(caches, second, *tuned)) == 0
+    records = [json.loads(line) for line in (second / "runs.jsonl").read_text().splitlines()][1:]
+    assert len(records) == 8 and all(record["stage"] == "final" for record in records)
+    chosen = json.loads((first / "tuning.json").read_text())
+    for record in records:
+        assert record["lr"] == chosen[record["row"]][str(record["split"])]["chosen"]["lr"]
+        assert record["epochs"] == 2 and len(record["train_losses"]) == 2
+    assert not (second / "tuning.json").exists()
+    with pytest.raises(UsageError, match="nothing was tuned for lstm on split 1"):
+        ablate.main(flags(caches, tmp_path / "third", *tuned, "--heads", "lstm"))
+    with pytest.raises(SystemExit):
+        ablate.main(flags(caches, second, *tuned, "3"))
+
+
 def test_two_ablations_do_not_share_a_folder(caches, tmp_path):
     output = tmp_path / "out"
     with owned(output), pytest.raises(UsageError, match=str(output)):

@@ -11,7 +11,7 @@ import torch
 
 from datasets import DataError
 from engine import UsageError
-from engine.ablation.heads import Setting, head_size, score_head, tokens_of, train_head
+from engine.ablation.heads import Setting, head_size, score_head, tokens_of, train_head, two_rates
 from engine.ablation.protocol import (
     HeadRow,
     Ledger,
@@ -22,6 +22,7 @@ from engine.ablation.protocol import (
     groups_of,
     preset,
     rows_of,
+    tuned_setting,
     widened,
 )
 from engine.ablation.report import (
@@ -313,6 +314,31 @@ def test_a_head_may_bring_its_reduction():
         rows_of(None, ["bert2_FRMB"], base, maps=True, reducible=False)
     with pytest.raises(ArchError, match="no reduction block"):
         rows_of(None, ["bert10_FRMB"], get_arch("rgb_s3d64f"), maps=True)
+
+
+def test_a_reduction_takes_the_setting_of_its_head(tmp_path):
+    file, setting = tmp_path / "tuning.json", Setting("adamw", 1e-4, 1e-3, 60)
+    file.write_text(json.dumps({"bert2": {"1": {"chosen": vars(setting)}}}))
+    found = tuned_setting([file], custom_row("bert2_FRMB"), split=1, epochs=20)
+    assert found == Setting("adamw", 1e-4, 1e-3, 20)
+    with pytest.raises(UsageError, match="tuning.json: nothing was tuned for bert2 on split 2"):
+        tuned_setting([file], custom_row("bert2"), split=2, epochs=20)
+
+
+def test_stages_may_learn_at_a_rate_of_their_own(cache, tmp_path):
+    model = create_model("rgb_tiny3D16f_bert10_FRMB", 3)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    new, stages = two_rates(model, 1e-3, 1e-5)
+    assert (new["lr"], stages["lr"]) == (1e-3, 1e-5)
+    found = [{names[id(parameter)] for parameter in own["params"]} for own in (new, stages)]
+    assert found[0] | found[1] == set(names.values()) and not found[0] & found[1]
+    assert {"fc_action.weight", "bert.clsToken"} <= found[0]
+    block = {name for name in names.values() if name.startswith(tuple(model.replaced_blocks()))}
+    assert block and block <= found[0]  # FRMB's block is new
+    assert found[1] and all(name.startswith("features.") for name in found[1])
+    folder = str(cache.folder)
+    with pytest.raises(UsageError, match="--stage-lr is for caches of maps"):
+        ablate.main(["--cache", folder, "--heads", "flat", "--stage-lr", "1e-5"])
 
 
 @pytest.mark.skipif(not computes_bf16(CPU), reason="this CPU computes no bfloat16")
