@@ -22,16 +22,25 @@ from engine.distributed import choose_device
 from engine.files import resolve, write_json, written_whole
 from engine.speed import choose_speed
 from engine.tokens.cache import open_cache
+from engine.tokens.joint import join_caches
 from models import ArchSpec, get_arch
 
 OUTPUT = "results/ablation"
 Rows = Mapping[HeadRow, ArchSpec]
 
 
-def ablate_tokens(config: AblationConfig, folders: Sequence[Path]) -> int:
-    """Tunes, trains and tests heads on caches, one for each split, and writes the report."""
+def ablate_tokens(
+    config: AblationConfig, folders: Sequence[Path], flow_folders: Sequence[Path] = ()
+) -> int:
+    """Tunes, trains and tests heads on caches, one for each split, and writes the report.
+
+    `flow_folders`: caches to be joined with those, which are RGB's, in the same order.
+    """
     # caches, rows
     caches = [open_cache(folder) for folder in folders]
+    if flow_folders:
+        flows = map(open_cache, flow_folders)
+        caches = [join_caches(*pair) for pair in zip(caches, flows, strict=True)]
     metadata = caches[0].metadata
     for other in caches[1:]:
         if any(other.metadata[key] != metadata[key] for key in ("tokens", "dataset")):
@@ -40,7 +49,8 @@ def ablate_tokens(config: AblationConfig, folders: Sequence[Path]) -> int:
         raise UsageError("two of the caches are of one split")
     maps = caches[0].train.tokens[0].ndim == 5
     at = metadata["at"]
-    rows = rows_of(config.preset, config.heads, get_arch(metadata["arch"]), maps, at is not None)
+    base = replace(get_arch(metadata["arch"]), streams=2 if flow_folders else 1)
+    rows = rows_of(config.preset, config.heads, base, maps, at is not None)
     check_report(config, rows, metadata["class_names"])
     # protocol
     protocol = {key: metadata[key] for key in ("dataset", "tokens", "views")} | {
