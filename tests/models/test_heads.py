@@ -79,9 +79,8 @@ def test_names_compose_them_and_say_what_they_are():
     assert sizes["probe"] < sizes["step"] < sizes["attentive"] < sizes["bert10_zero"]
 
 
-BERTS = [
-    f"{bert}{variant}" for bert in ("bert10", "bert2") for variant in ("", "_zero", "_noclass")
-]
+BERTS = [f"{bert}{more}" for bert in ("bert10", "bert2") for more in ("", "_zero", "_noclass")]
+OTHERS = ("", "flat", "concatenation", "lstm", "attentive", "probe", "step")
 
 
 def two_streams(head, seed=0):
@@ -149,9 +148,7 @@ def test_zero_started_on_two_streams_averages_both(head):
     torch.testing.assert_close(model.classify_tokens(tokens), wanted, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "head", ["", "flat", "concatenation", "lstm", "attentive", "probe", "step"]
-)
+@pytest.mark.parametrize("head", OTHERS)
 def test_other_heads_take_as_many_tokens(head):
     model = two_streams(head)
     assert model.classify_tokens(some_tokens(model)).shape == (3, 5)
