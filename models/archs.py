@@ -31,6 +31,8 @@ class ArchSpec:
         dropout: probability before `fc_action`.
         layers, heads, class_token, zero_start: of a single-pathway BERT head, as in
             `models.bert.BERT`.
+        streams: whose tokens the head sees, one stream's after the other's: 2 behind an RGB and a
+            flow token cache that are joined. No name says so, and such a network takes no clips.
     """
 
     name: str
@@ -45,6 +47,7 @@ class ArchSpec:
     heads: int = 8
     class_token: bool = True
     zero_start: bool = False
+    streams: int = 1
 
     @property
     def input(self) -> InputSpec:
@@ -62,6 +65,8 @@ class ArchSpec:
 
     def check_clips(self, shape: Sequence[int]) -> None:
         """Raises ArchError unless `shape` is (N, C, T, H, W) of this architecture's clips."""
+        if self.streams > 1:
+            raise ArchError(f"{self.name} on {self.streams} streams takes joined tokens, no clips")
         if len(shape) != 5 or tuple(shape[1:]) != self.clip_shape:
             wanted = ", ".join(map(str, self.clip_shape))
             raise ArchError(

@@ -82,7 +82,7 @@ class BERT(nn.Module):
 
     Args:
         width: channels of a token, D.
-        tokens: number of tokens, T.
+        tokens: number of tokens of a stream, T.
         token_std: standard deviation of the initial class token and positions.
         linear_std: that of the linear layers' weights; None leaves PyTorch's default.
         layers, heads: of the transformer; the paper's best has one layer of 8 heads.
@@ -91,6 +91,9 @@ class BERT(nn.Module):
             position and all output projections start at zero: when new, the class vector is the
             tokens' mean, and the head is one that averages (as residual branches start in ReZero,
             arXiv 2003.04887).
+        streams: how many streams' tokens come one after the other, S. Tokens of one time have one
+            position in all streams, and a learned vector says which stream they are of: the head
+            is told what belongs together, which S x T free positions would have to learn.
 
     Attributes:
         keep_probability: of each token being attended at all, while training.
@@ -106,6 +109,7 @@ class BERT(nn.Module):
         heads: int = 8,
         class_token: bool = True,
         zero_start: bool = False,
+        streams: int = 1,
     ):
         super().__init__()
         self.zero_start = zero_start
@@ -115,6 +119,8 @@ class BERT(nn.Module):
         self.register_parameter("clsToken", token)
         positions = nn.Parameter(torch.empty(1, tokens + class_token, width))
         self.embedding = nn.ModuleDict({"learnedPosition": nn.ParameterDict({"pe": positions})})
+        vectors = nn.Parameter(torch.empty(1, streams, 1, width)) if streams > 1 else None
+        self.register_parameter("streams", vectors)
         self.transformer_blocks = nn.ModuleList(
             TransformerBlock(width, heads) for _ in range(layers)
         )
@@ -127,6 +133,8 @@ class BERT(nn.Module):
             nn.init.normal_(self.clsToken, std=token_std)
         positions = self.embedding.learnedPosition.pe
         nn.init.normal_(positions, std=token_std)
+        if self.streams is not None:
+            nn.init.normal_(self.streams, std=token_std)
         if linear_std is not None:
             for module in self.modules():
                 if isinstance(module, nn.Linear):
@@ -143,7 +151,7 @@ class BERT(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(N, T, D) -> the class token's output (N, D)."""
+        """(N, S * T, D) -> the class token's output (N, D)."""
         x = self._embed(tokens)
         mask = self._draw_mask(tokens) if self.training else None
         for block in self.transformer_blocks:
@@ -164,14 +172,22 @@ class BERT(nn.Module):
             if self.zero_start:
                 token = token + tokens.mean(dim=1, keepdim=True)
             tokens = torch.cat([token, tokens], dim=1)
-        return self.dropout(tokens + self.embedding.learnedPosition.pe)
+        return self.dropout(tokens + self._positions())
+
+    def _positions(self) -> Tensor:
+        """What tells the tokens apart, (1, 1 + S * T, D); without a class token (1, S * T, D)."""
+        positions = self.embedding.learnedPosition.pe
+        if self.streams is None:
+            return positions
+        start, times = positions.tensor_split([int(self.clsToken is not None)], dim=1)
+        return torch.cat([start, (times[:, None] + self.streams).flatten(1, 2)], dim=1)
 
     def _draw_mask(self, tokens: Tensor) -> Tensor:
         """Which tokens may be attended, (N, 1, 1, T+1); the class token always.
 
         Without a class token (N, 1, 1, T), and a clip that would lose all its tokens keeps them.
         """
-        positions = self.embedding.learnedPosition.pe.shape[1]
+        positions = tokens.shape[1] + (self.clsToken is not None)
         keep = torch.rand(tokens.shape[0], positions, device=tokens.device)
         keep = keep < self.keep_probability
         if self.clsToken is None:

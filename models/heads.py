@@ -29,7 +29,8 @@ class Bert10Net(LateTemporalNet):
         spec = self.spec
         shape = {"layers": spec.layers, "heads": spec.heads, "class_token": spec.class_token}
         start = {"zero_start": spec.zero_start} | initialisation
-        return BERT(self.width, self.num_tokens, **shape, **start)
+        tokens = self.num_tokens // spec.streams
+        return BERT(self.width, tokens, streams=spec.streams, **shape, **start)
 
     def prepare(self, tokens: Tensor) -> Tensor:
         return tokens

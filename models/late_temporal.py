@@ -129,7 +129,7 @@ class LateTemporalNet(VideoNet):
         self.spec = spec
         self.features = backbone.features(spec.input.channels)
         self.width = pathway.reduced_width if spec.reduction else pathway.width
-        self.num_tokens = spec.frames // pathway.time_stride
+        self.num_tokens = spec.streams * (spec.frames // pathway.time_stride)
         self.mapper = None
         if spec.reduction == "FRAB":
             self.mapper = pathway.reduction_block(pathway.width)

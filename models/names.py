@@ -92,7 +92,7 @@ def get_arch(name: str) -> ArchSpec:
 def with_head(spec: ArchSpec, head: str, reduction: str | None = None) -> ArchSpec:
     """The single-pathway network with another head, a key of HEADS; its name may be a row's.
 
-    `reduction`: one of REDUCTIONS; None: that of `spec`.
+    `reduction`: one of REDUCTIONS; None: that of `spec`. It sees the tokens of as many streams.
 
     Raises ArchError for a head, a reduction or a backbone that there is not.
     """
@@ -103,7 +103,7 @@ def with_head(spec: ArchSpec, head: str, reduction: str | None = None) -> ArchSp
     parts = Parts(spec.modality, spec.backbone, spec.frames, head, reduction, "")
     if reason := _nonsense(parts):
         raise ArchError(f"{parts.name} makes no sense: {reason}")
-    return _compose(parts)
+    return replace(_compose(parts), streams=spec.streams)
 
 
 def _compose(parts: Parts) -> ArchSpec:

@@ -2,6 +2,7 @@
 
     python scripts/ablate.py --cache DIR [DIR ...] --preset table1
     python scripts/ablate.py --cache DIR --heads average bert10 lstm --seeds 10
+    python scripts/ablate.py --cache RGB_DIR --flow-cache FLOW_DIR --heads average bert2
     python scripts/ablate.py -d motions -a flow_tiny3D16f_FRMB --heads average bert10 \\
         --time-order normal reversed --subset order=up_then_down,down_then_up \\
         -- --epochs 14 -b 16 --iter-size 1 --lr 2e-3 --scheduler cosine --warmup-epochs 2
@@ -16,6 +17,8 @@ prints the flags of the best setting for two_stream_bert2.py, and writes them to
 its training list, with the setting that was tuned on another cache; --shots 4 tests networks that
 learned from four videos a class. With one --output these share their tuning; --tuned takes it from
 tuning.json of another, as for caches of maps in front of a stage, where trainings take minutes.
+
+With --flow-cache each head sees the tokens of both streams, RGB's and then flow's (docs/CACHE.md).
 
 With --dataset and --arch whole networks are trained by the training scripts, with the flags
 after -- for both optimizers; nothing is tuned, and the last epoch is tested.
@@ -45,6 +48,8 @@ from engine.training.folder import owned
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("data").add_argument
     add("--cache", type=cli.path, nargs="+", metavar="DIR", help="token caches, one for each split")
+    help = "token caches of flow, in the order of --cache: heads see both streams' tokens"
+    add("--flow-cache", type=cli.path, nargs="+", default=(), metavar="DIR", help=help)
     add("-d", "--dataset", type=cli.plain_name, help="without caches: train whole networks on it")
     add("-a", "--arch", help="network of scripts/list_archs.py; its head does not matter")
     add(
@@ -137,6 +142,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--tuned tunes nothing: give one number of --epochs, and --seeds")
     if args.leave_one_out and args.shots:
         parser.error("--leave-one-out trains on all other groups; leave --shots out")
+    if args.cache and args.flow_cache:
+        if len(args.flow_cache) != len(args.cache):
+            parser.error(f"give as many --flow-cache as --cache, {len(args.cache)}")
+        if not args.seeds:
+            parser.error("--seeds 0 gives flags of a training; none takes two streams' tokens")
     if args.cache:
         foreign = ("dataset", "arch", "splits", "settings", "frames", "workers")
         reason = "is for whole networks; a cache tells its own"
@@ -144,6 +154,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         foreign = ("group", "folds", "fold_seeds", "budget", "lr", "weight_decay", "epochs")
         foreign += (
             "batch_size",
+            "flow_cache",
             "leave_one_out",
             "shots",
             "speed",
@@ -167,7 +178,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _ablate(config: AblationConfig, args: argparse.Namespace) -> int:
     if args.cache:
-        return ablate_tokens(config, args.cache)
+        return ablate_tokens(config, args.cache, args.flow_cache)
     flags = ["--dataset", args.dataset, "--arch", args.arch, "--workers", str(args.workers)]
     for name in ("settings", "frames", "device"):
         if (value := getattr(args, name)) is not None:

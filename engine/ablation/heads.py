@@ -61,7 +61,10 @@ def head_size(spec: ArchSpec, classes: int) -> tuple[int, float]:
     with torch.device("meta"), torch.no_grad():
         model = NETWORKS[spec.head](spec, classes).eval()
         freeze_encoder(model)
-        encoded = model.encode(torch.empty(1, *spec.clip_shape))
+        if model.encodes:
+            encoded = model.encode(torch.empty(1, *spec.clip_shape))
+        else:
+            encoded = torch.empty(1, model.num_tokens, model.width)
         flops = count_flops(model, encoded)
     return sum(p.numel() for p in model.parameters() if p.requires_grad), flops / 2e9
 
@@ -169,6 +172,6 @@ def score_head(
         prepare=partial(tokens_of, model),
         encode=model.encode if model.starts_at else torch.nn.Identity(),
         batch_size=CACHED_BATCH,
-        order=TimeOrder(order),
+        order=TimeOrder(order, model.spec.streams),
     )
     return score_all(stream, show=False)

@@ -22,22 +22,29 @@ from engine.distributed import choose_device
 from engine.files import resolve, write_json, written_whole
 from engine.speed import choose_speed
 from engine.tokens.cache import TokenCache, open_cache
+from engine.tokens.joint import join_caches
 from models import ArchSpec, get_arch
 
 OUTPUT = "results/ablation"
 Rows = Mapping[HeadRow, ArchSpec]
 
 
-def ablate_tokens(config: AblationConfig, folders: Sequence[Path]) -> int:
-    """Tunes, trains and tests heads on caches, one for each split, and writes the report."""
+def ablate_tokens(
+    config: AblationConfig, folders: Sequence[Path], flow_folders: Sequence[Path] = ()
+) -> int:
+    """Tunes, trains and tests heads on caches, one for each split, and writes the report.
+
+    `flow_folders`: caches to be joined with those, which are RGB's, in the same order.
+    """
     # caches, rows
-    caches = _open_caches(folders)
+    caches = _open_caches(folders, flow_folders)
     metadata = caches[0].metadata
     maps = caches[0].train.tokens[0].ndim == 5
     at = metadata["at"]
     if config.stage_lr and at is None:
         raise UsageError("--stage-lr is for caches of maps in front of a stage, which learns")
-    rows = rows_of(config.preset, config.heads, get_arch(metadata["arch"]), maps, at is not None)
+    base = replace(get_arch(metadata["arch"]), streams=2 if flow_folders else 1)
+    rows = rows_of(config.preset, config.heads, base, maps, at is not None)
     check_report(config, rows, metadata["class_names"])
     # protocol
     protocol = {key: metadata[key] for key in ("dataset", "tokens", "views")} | {
@@ -84,9 +91,12 @@ def ablate_tokens(config: AblationConfig, folders: Sequence[Path]) -> int:
     return report(config, ledger, rows, finals, tuning, metadata["class_names"])
 
 
-def _open_caches(folders: Sequence[Path]) -> list[TokenCache]:
+def _open_caches(folders: Sequence[Path], flow_folders: Sequence[Path]) -> list[TokenCache]:
     """One for each split, of one dataset and network; raises UsageError if they are not."""
     caches = [open_cache(folder) for folder in folders]
+    if flow_folders:
+        flows = map(open_cache, flow_folders)
+        caches = [join_caches(*pair) for pair in zip(caches, flows, strict=True)]
     first = caches[0].metadata
     for other in caches[1:]:
         if any(other.metadata[key] != first[key] for key in ("tokens", "dataset")):

@@ -29,7 +29,7 @@ def group_runs(files: Sequence[ScoreFile]) -> list[Run]:
 
     Files belong together when their JSONs agree on dataset, arch, clips and crops, and without a
     JSON when their names differ by `split<k>` alone. Where that gives a run two files of one
-    split, their folders tell them apart, or else each file is a run.
+    split, their folders tell them apart, or what these lie in, or else each file is a run.
 
     Raises DataError if a file is given twice, or the splits of a run have different classes.
     """
@@ -37,7 +37,11 @@ def group_runs(files: Sequence[ScoreFile]) -> list[Run]:
     if times > 1:
         raise DataError(f"{path} is given twice")
     names = [_run_name(file) for file in files]
-    for finer in (lambda file: file.path.parent.name, lambda file: file.path):
+    for finer in (
+        lambda file: file.path.parent.name,
+        lambda file: file.path.resolve().parent.parent.name,  # of ablations: <output>/scores/<file>
+        lambda file: file.path,
+    ):
         taken = Counter(zip(names, map(_split, files), strict=True))
         crowded = {name for (name, _), count in taken.items() if count > 1}
         names = [

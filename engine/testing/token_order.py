@@ -32,10 +32,12 @@ class TimeOrder:
 
     "shuffled" draws a permutation for each clip of a video: neither batches nor the number of
     processes decide which. Raises ArchError for places of another number.
+
+    `streams`: of how many the tokens are, one after the other; each is put in that order.
     """
 
-    def __init__(self, order: str = NORMAL):
-        self.order = check_order(order)
+    def __init__(self, order: str = NORMAL, streams: int = 1):
+        self.order, self.streams = check_order(order), streams
         self.rows: list[int] = []
         # (pathway, row) -> what draws that video's permutations
         self.rngs: dict[tuple[str, int], np.random.Generator] = {}
@@ -51,7 +53,8 @@ class TimeOrder:
     def __call__(self, tokens: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
         if isinstance(tokens, dict):  # two pathways
             return {path: self._reorder(own, path) for path, own in tokens.items()}
-        return self._reorder(tokens, "")
+        parts = tokens.chunk(self.streams, dim=1)
+        return torch.cat([self._reorder(own, str(n)) for n, own in enumerate(parts)], dim=1)
 
     def _reorder(self, tokens: Tensor, path: str) -> Tensor:
         if self.order == NORMAL:

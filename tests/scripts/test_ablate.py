@@ -3,12 +3,16 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
+from datasets import DataError
 from engine import UsageError
 from engine.ablation.sweeps import TokenSweep
+from engine.testing.score_files import read_scores
 from engine.training.folder import owned
-from scripts import ablate
+from models import create_model
+from scripts import ablate, cache_tokens, summarize
 from tests.engine.ablation.order_tokens import order_cache
 
 
@@ -177,3 +181,64 @@ def test_no_seeds_only_tune_and_say_the_flags(caches, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "two_stream_bert2.py --cache --recipe few-videos --lr 0.01 " in printed
     assert not (tmp_path / "ablation.json").exists() and not (tmp_path / "scores").exists()
+
+
+def test_two_streams_in_one_head_and_their_late_fusion(tiny, tmp_path):
+    caches = {}
+    for name, seed in (("rgb", 0), ("flow", 0), ("flow1", 1)):
+        caches[name] = str(tmp_path / f"{name}_cache")
+        made = ["-a", f"{name.rstrip('1')}_tiny3D16f", "--weights", "none", "--views", "2"]
+        made += ["--no-ten-crop", "-j", "0", "--seed", str(seed), "--cache", caches[name]]
+        assert cache_tokens.main([*tiny.flags, *made]) == 0
+    quick = ["--heads", "average", "bert2_zero", "--folds", "2", "--lr", "1e-2", "--epochs", "3"]
+    quick += ["--seeds", "2", "--time-order", "normal", "reversed"]
+
+    def ablate_on(name, *cached):
+        assert ablate.main(["--cache", *cached, *quick, "--output", str(tmp_path / name)]) == 0
+        return json.loads((tmp_path / name / "ablation.json").read_text())
+
+    # one table on joined tokens; its protocol tells both caches
+    joined = ablate_on("joined", caches["rgb"], "--flow-cache", caches["flow"])
+    abouts = [json.loads((tmp_path / f"{name}_cache/about.json").read_text()) for name in caches]
+    hashes = [about["weights"]["sha256"] for about in abouts[:2]]
+    assert joined["protocol"]["weights"] == "+".join(hashes) and hashes[0] != hashes[1]
+    assert joined["protocol"]["tokens"] == "rgb_tiny3D16f+flow_tiny3D16f"
+    lists = joined["protocol"]["lists"]["1"]
+    assert list(lists.values()) == [about["fingerprint"] for about in abouts[:2]]
+    average, bert = joined["rows"]
+    assert average["test"]["normal"] == average["test"]["reversed"]
+    lines = (tmp_path / "joined" / "runs.jsonl").read_text()
+    assert len(lines.splitlines()) == 1 + 2 * 2
+    assert ablate_on("joined", caches["rgb"], "--flow-cache", caches["flow"]) == joined
+    assert (tmp_path / "joined" / "runs.jsonl").read_text() == lines  # nothing is run again
+    # each stream alone, and late fusion beside the joined head
+    for name in ("rgb", "flow"):
+        alone = ablate_on(name, caches[name])["rows"][1]
+        width = create_model("rgb_tiny3D16f", 3).width
+        assert bert["parameters"] == alone["parameters"] + 2 * width
+        assert bert["gmacs"] > alone["gmacs"]
+    stem = "scores/bert2_zero_split1_seed1_normal.npz"
+    files = [tmp_path / name / stem for name in ("rgb", "flow", "joined")]
+    argv = [*map(str, files), "--fusion-weights", "1", "1", "0", "--json", str(tmp_path / "s.json")]
+    assert summarize.main(argv) == 0
+    *streams, both = (read_scores(file) for file in files)
+    units = [file.scores / np.linalg.norm(file.scores, axis=1)[:, None] for file in streams]
+    assert streams[0].videos == streams[1].videos == both.videos
+    hits = [scores.argmax(axis=1) == both.labels for scores in (sum(units), both.scores)]
+    summary = json.loads((tmp_path / "s.json").read_text())
+    runs = {run["name"]: run["splits"][0] for run in summary["runs"]}
+    assert [name.split()[-1] for name in runs][:3] == ["[rgb]", "[flow]", "[joined]"]
+    found = [runs["fused 1 : 1 : 0"], list(runs.values())[2]]
+    assert [run["top1"]["value"] for run in found] == [round(100 * own.mean(), 4) for own in hits]
+    # what does not go together
+    with pytest.raises(DataError, match="cannot join .*: seed 0 and 1$"):
+        ablate_on("joined", caches["rgb"], "--flow-cache", caches["flow1"])
+    with pytest.raises(UsageError, match="begun with tokens rgb_tiny3D16f.flow"):
+        ablate_on("joined", caches["rgb"])
+    for wrong in (
+        ["--cache", caches["rgb"], "--flow-cache", caches["flow"], caches["flow"]],
+        ["--cache", caches["rgb"], "--flow-cache", caches["flow"], "--seeds", "0"],
+        ["-d", "toy", "-a", "rgb_tiny3D16f", "--flow-cache", caches["flow"]],
+    ):
+        with pytest.raises(SystemExit):
+            ablate.main([*wrong, "--heads", "lstm"])

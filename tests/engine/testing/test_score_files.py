@@ -30,7 +30,7 @@ GOOD = {
 
 def write(path, about=None, **changes):
     """A good score file with some arrays changed, or left out (None); returns it read."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {key: value for key, value in (GOOD | changes).items() if value is not None}
     np.savez(path, **arrays)
     if about is not None:
@@ -230,6 +230,16 @@ def test_files_of_one_split_are_told_apart(tmp_path):
     runs = group_runs(files)
     assert [list(run.splits) for run in runs] == [[1, 2], [1, 2]]
     assert runs[0].name.endswith("[s0]") and runs[1].name.endswith("[s1]")
+    paths = [
+        tmp_path / stream / "scores" / f"bert2_split{k}_seed0_normal.npz"
+        for stream in ("rgb", "flow")
+        for k in (1, 2)
+    ]
+    runs = group_runs([read_scores(write(path)) for path in paths])  # of two ablations
+    assert [(run.name.split()[-1], [*run.splits]) for run in runs] == [
+        ("[rgb]", [1, 2]),
+        ("[flow]", [1, 2]),
+    ]
     twin = read_scores(write(tmp_path / "s0" / "again.npz", about(split=1)))
     assert len({run.name for run in group_runs([files[0], twin])}) == 2
     with pytest.raises(DataError, match="is given twice"):
