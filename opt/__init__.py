@@ -84,16 +84,14 @@ class Schedule:
             self.ramp.step()
 
     def state_dict(self) -> dict:
-        return {
-            "kind": self.kind,
-            "ramp": self.ramp.state_dict(),
-            "plateau": self.plateau.state_dict(),
-        }
+        # torch would put the attributes of the class's method there, and a file's at the method.
+        ramp = self.ramp.state_dict() | {"lr_lambdas": [{}]}
+        return {"kind": self.kind, "ramp": ramp, "plateau": self.plateau.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
         """Restores the state; a state of the other kind is left aside."""
         if state["kind"] == self.kind:
-            self.ramp.load_state_dict(state["ramp"])
+            self.ramp.load_state_dict(state["ramp"] | {"lr_lambdas": [None]})
             self.plateau.load_state_dict(state["plateau"])
 
 

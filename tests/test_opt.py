@@ -65,6 +65,15 @@ def test_a_restored_schedule_goes_on_alike(kind):
     assert first + rates(schedule, optimizer, losses[5:]) == whole
 
 
+def test_a_files_schedule_leaves_nothing_at_the_class():
+    schedule = Schedule(sgd([parameter()], 0.1, 0.9, 0), "plateau", epochs=10)
+    state = schedule.state_dict()
+    state["ramp"]["lr_lambdas"] = [{"foreign": 1}]
+    schedule.load_state_dict(state)
+    assert not vars(Schedule._factor)
+    assert schedule.state_dict()["ramp"]["lr_lambdas"] == [{}]
+
+
 def test_unknown_schedule():
     with pytest.raises(ValueError, match="plateau, cosine"):
         Schedule(sgd([parameter()], 0.1, 0.9, 0), "step", 10)
