@@ -256,6 +256,6 @@ class AblationConfig:
     epochs: tuple[int, ...] = (30,)
     batch_size: int = 16
     tuned: tuple[Path, ...] = ()  # tuning.json of earlier ablations, in place of tuning
-    stage_lr: float | None = None  # of a backbone's stages behind the cache; None: as the head's
+    stage_lr: float | None = None  # of the stages that learn from a cache; None: the head's
     time_order: tuple[str, ...] = ("normal",)
     subset: tuple[str, ...] = ()

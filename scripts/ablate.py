@@ -29,6 +29,7 @@ same command resumes after a kill.
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -106,7 +107,7 @@ def _add_tuning_flags(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=cli.positive, help="videos in a batch (%(default)s)")
     help = "tuning.json of earlier ablations: their rates, for --epochs, and nothing is tuned"
     add("--tuned", type=cli.path, nargs="+", default=(), metavar="FILE", help=help)
-    help = "learning rate of the stages behind a cache of maps (that of the head)"
+    help = "learning rate of the stages that learn from a cache of maps (that of the head)"
     add("--stage-lr", type=cli.above_zero, metavar="LR", help=help)
 
 
@@ -152,16 +153,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         reason = "is for whole networks; a cache tells its own"
     else:
         foreign = ("group", "folds", "fold_seeds", "budget", "lr", "weight_decay", "epochs")
-        foreign += (
-            "batch_size",
-            "flow_cache",
-            "leave_one_out",
-            "shots",
-            "speed",
-            "amp",
-            "channels_last",
-            "compile",
-        )
+        foreign += ("batch_size", "tuned", "stage_lr", "flow_cache", "leave_one_out", "shots")
+        foreign += tuple(field.name for field in fields(SpeedConfig))
         reason = "tunes on a cache; the training scripts' flags stand after --"
     for name in foreign:
         if getattr(args, name) != parser.get_default(name):

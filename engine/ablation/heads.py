@@ -125,7 +125,7 @@ def train_head(
 
     `cache`: whose subset it is, where it holds maps and not tokens.
     `speed`: how the training is computed; its weights are float32.
-    `stage_lr`: learning rate of the backbone's stages behind the cache; None: the setting's.
+    `stage_lr`: learning rate of the backbone's stages that learn; None: the setting's.
 
     Returns the network and the epochs' mean losses, nats. All randomness follows from `seed`.
     """

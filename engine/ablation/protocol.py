@@ -98,7 +98,7 @@ def rows_of(
     """The rows of a preset and of single heads, and their networks on the base's backbone.
 
     Heads that begin with feature maps are there if `maps` are. Raises UsageError for a reduction
-    that is not `reducible`: a cache of tokens is behind it.
+    that is not `reducible`, as it came before the tokens of the cache.
     """
     rows = preset(name, base.backbone) if name else []
     asked = {row.key: row for row in (*map(custom_row, heads), *rows)}

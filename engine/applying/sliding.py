@@ -28,7 +28,7 @@ def slide(
 
     Args:
         step: seconds between the beginnings of windows; None: a quarter of a window.
-        progress: where scores are kept as they come. A run that ended early goes on from there;
+        progress: where scores are kept as they come. A run that ended early resumes there;
             the file is removed at the end.
 
     Raises UsageError or DataError, naming the source.
@@ -124,7 +124,7 @@ def _window(
 
 
 def _key(predictor: Predictor, footage: Footage, step: float | None) -> dict:
-    """What scores that were kept must have in common with a run that goes on from them."""
+    """What scores that were kept must have in common with a run that resumes from them."""
     files = [applied.network.path for applied in predictor.networks]
     files += [Path(footage.source.name)] if footage.source.seekable else []
     states = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]

@@ -77,7 +77,7 @@ def smooth(probabilities: np.ndarray, width: int) -> np.ndarray:
 def find_segments(
     bounds: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], rules: TimelineRules
 ) -> list[Segment]:
-    """Actions by hysteresis: one begins where its probability reaches `rules.enter` and goes on
+    """Actions by hysteresis: one begins where its probability reaches `rules.enter` and lasts
     while it is above `rules.leave` and no other class reaches `rules.enter` with more.
 
     Segments of one class with at most `rules.gap` seconds between them become one; then those of

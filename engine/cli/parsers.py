@@ -28,7 +28,6 @@ from engine.cli.flag_types import (
 from engine.config import (
     RECIPES,
     DataConfig,
-    NamedRecipe,
     Recipe,
     SpeedConfig,
     TrainingConfig,
@@ -223,7 +222,7 @@ def training_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> 
     args = parser.parse_args(argv)
     usual = parser.get_default("recipe_name")
     if args.recipe_name != usual:
-        args = _with_recipe(parser, argv, RECIPES[args.recipe_name], RECIPES[usual].optimizer)
+        args = _with_recipe(parser, argv, args.recipe_name, RECIPES[usual].optimizer)
     if args.cache is not None:
         if args.num_seg != 1 or args.flip is not None:
             raise UsageError(
@@ -250,10 +249,10 @@ def training_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> 
 
 
 def _with_recipe(
-    parser: argparse.ArgumentParser, argv: list[str] | None, recipe: NamedRecipe, optimizer: str
+    parser: argparse.ArgumentParser, argv: list[str] | None, name: str, optimizer: str
 ) -> argparse.Namespace:
     """The flags, where a recipe's are the defaults; prints these."""
-    name = next(name for name, own in RECIPES.items() if own is recipe)
+    recipe = RECIPES[name]
     if recipe.optimizer != optimizer:
         script = {"sgd": "two_stream2.py", "adamw": "two_stream_bert2.py"}[recipe.optimizer]
         raise UsageError(f"--recipe {name} is for {recipe.optimizer}; train with {script}")

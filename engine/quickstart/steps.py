@@ -134,19 +134,19 @@ def run_command(command: Sequence[str], show: Callable[[str], None]) -> tuple[in
     Each line of its output is shown as it comes; stderr, where bars are, is the terminal's. The
     process ends when this one ends, however that ends. Ctrl-C reaches it too, and it is waited for.
     """
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        preexec_fn=end_with_parent,
-    )
     lines = []
     # The terminal sends Ctrl-C to the command as well, which ends itself.
     handler = signal.signal(signal.SIGINT, lambda *_: None)
     try:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            preexec_fn=end_with_parent,
+        )
         for line in process.stdout:
             lines.append(line.rstrip("\n"))
             show(lines[-1])

@@ -22,6 +22,15 @@ def caches(tmp_path_factory):
     return [str(order_cache(root / f"split{n}", split=n, train=8, val=4)) for n in (1, 2)]
 
 
+FOR_CACHES = (
+    ["--tuned", "tuning.json"],
+    ["--stage-lr", "1e-4"],
+    ["--speed", "fast"],
+    ["--shots", "2"],
+    ["--leave-one-out"],
+)
+
+
 def flags(caches, output, *more):
     return [
         *("--cache", *caches, "--heads", "average", "flat", "--group", r"_g(\d+)_"),
@@ -113,6 +122,7 @@ def test_presets_run_and_mistakes_are_refused(caches, tmp_path):
     network = ["-d", "toy", "-a", "rgb_tiny3D16f", "--heads", "lstm"]
     for wrong in (
         [*network, "--epochs", "3"],
+        *([*network, *more] for more in FOR_CACHES),
         ["--cache", caches[0], "--heads", "lstm", "--group", "("],
         ["--cache", caches[0], "--heads", "lstm", "--splits", "2"],
     ):
