@@ -5,7 +5,7 @@
 -c continues from the best model, -e evaluates it.
 """
 
-from engine.start import run
+from engine.command.start import run
 
 from engine import cli
 from engine.config import TrainingConfig

@@ -34,7 +34,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.start import run
+from engine.command.start import run
 
 import two_stream2
 import two_stream_bert2

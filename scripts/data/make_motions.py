@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from engine.start import run
+from engine.command.start import run
 
 import cv2
 import numpy as np

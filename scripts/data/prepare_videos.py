@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from engine.start import resumable, run
+from engine.command.start import resumable, run
 
 from datasets.files import DataError, check_writable, printable
 from datasets.flow.engines import FLOW_ENGINES, create_flow, flow_spec

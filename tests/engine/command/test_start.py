@@ -36,7 +36,7 @@ def test_it_begins_with_start_and_ends_with_run(command):
     named = [node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
              for node in imports]  # fmt: skip
     first = next(name for name in named if name.split(".")[0] not in sys.stdlib_module_names)
-    assert first == "engine.start", "`from engine.start import run` comes before all packages"
+    assert first == "engine.command.start", "`engine.command.start` comes before all packages"
     assert ast.unparse(body[-1]) == "if __name__ == '__main__':\n    run(main)"
 
 
@@ -73,7 +73,7 @@ def script(folder: Path, body: str, *argv: str) -> subprocess.CompletedProcess:
     """Runs a script that looks like ours, but for where it lies."""
     path = folder / "script.py"
     path.write_text(
-        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom engine.start import run\n"
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom engine.command.start import run\n"
         f"def main():\n    {body}\nrun(main)\n"
     )
     return subprocess.run([sys.executable, path, *argv], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""How every command begins and ends: `from engine.start import run` first, `run(main)` last.
+"""How a command begins and ends: `from engine.command.start import run` first, `run(main)` last.
 
 This import is light and comes before all packages, so that while the others load a missing package
 is one line that names the way out, and Ctrl-C ends the command without a traceback. `run` turns a
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 _VENV = _ROOT / ".venv"
 _INTERRUPTED = 130  # the exit code that shells give Ctrl-C
 
@@ -82,7 +82,7 @@ def _command() -> str:
 def run(main: Callable[[], int | None]) -> None:
     """Runs a script: a user's mistake becomes one readable line and exit code 1."""
     from engine import distributed
-    from engine.console import console
+    from engine.command.console import console
 
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,6 +1,6 @@
 """What is printed to a terminal, to a full disk, and to a reader that has gone."""
 
-from engine.start import run
+from engine.command.start import run
 
 import io
 import os
@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from datasets import DataError
 from datasets.files import printable
-from engine.console import Console, console
+from engine.command.console import Console, console
 from tests.conftest import ROOT
 
-BEGIN = "import sys; sys.path.insert(0, '.')\nfrom engine.console import console\n"
+BEGIN = "import sys; sys.path.insert(0, '.')\nfrom engine.command.console import console\n"
 MANY = "[print('line', n) for n in range(100_000)]"
 
 
