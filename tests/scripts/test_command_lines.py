@@ -17,7 +17,7 @@ import two_stream2
 import two_stream_bert2
 from scripts import ablate, attention, cache_tokens, report, to_fiftyone
 from scripts.eval import combined_demo, spatial_demo3D, spatial_demo_bert
-from tests.engine.test_start import COMMANDS
+from tests.engine.command.test_start import COMMANDS
 
 SCRIPTS = [two_stream2, two_stream_bert2, spatial_demo3D, spatial_demo_bert, combined_demo]
 SCRIPTS += [ablate, attention, cache_tokens, report, to_fiftyone]
