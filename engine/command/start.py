@@ -64,11 +64,11 @@ if _is_command():
 
 @contextlib.contextmanager
 def resumable() -> Iterator[None]:
-    """Around work that goes on where it was when its command is run again: Ctrl-C says so."""
+    """Around work that resumes when its command is run again: Ctrl-C says so."""
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"this goes on where it was: {_command()}") from None
+        raise KeyboardInterrupt(f"this command resumes: {_command()}") from None
 
 
 def _command() -> str:

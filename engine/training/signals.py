@@ -99,7 +99,10 @@ def this_command() -> str:
 
 
 def continuing_command(argv: Sequence[str]) -> str:
-    """The command line that resumes what this one began."""
+    """The command line that resumes what this one began: `-c last`, or the same where a training's
+    flags stand after `--`, as in ablate.py, which resumes by itself."""
+    if "--" in argv:
+        return shlex.join([*distributed.launcher(), *argv])
     kept, skip = [], False
     for place, word in enumerate(argv):
         follows = argv[place + 1] if place + 1 < len(argv) else "-"

@@ -1,4 +1,4 @@
-"""Ctrl-C in preparing and caching: no traceback, and the printed command goes on where it was."""
+"""Ctrl-C in preparing and caching: no traceback, and the printed command resumes."""
 
 import os
 import shlex
@@ -37,7 +37,7 @@ def interrupted(argv: list[str], begun) -> str:
     assert process.returncode == 130, err
     assert "Traceback" not in err
     *_, last = err.splitlines()
-    assert last.startswith("interrupted; this goes on where it was: python "), err
+    assert last.startswith("interrupted; this command resumes: python "), err
     return last.partition(": ")[2]
 
 

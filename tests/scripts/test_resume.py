@@ -188,6 +188,7 @@ def test_a_signal_prints_the_command_that_goes_on():
         ("two_stream2.py -c best -a x", "python two_stream2.py -a x -c last"),
         ("two_stream2.py --continue=f.pth -e", "python two_stream2.py -e -c last"),
         ("two_stream2.py -a x -c", "python two_stream2.py -a x -c last"),
+        ("ablate.py -a x -- --lr 1", "python ablate.py -a x -- --lr 1"),  # resumes by itself
     ):
         assert continuing_command(words.split()) == expected
 
