@@ -5,9 +5,6 @@ of each video or, deep, all. Checks are functions that yield findings.
 """
 
 import re
-from concurrent.futures import ProcessPoolExecutor
-
-from tqdm import tqdm
 
 from datasets.doctor import counts, lists
 from datasets.doctor.dataset import CheckedDataset, open_checked
@@ -15,6 +12,7 @@ from datasets.doctor.duplicates import check_duplicates
 from datasets.doctor.findings import Finding, ordered
 from datasets.doctor.images import ImageChecks
 from datasets.preparation import read_preparation
+from datasets.sources.pool import in_processes
 
 __all__ = ["CheckedDataset", "Finding", "check_lists", "examine", "open_checked"]
 
@@ -47,10 +45,8 @@ def examine(
     # images
     checks = ImageChecks(frames, names, dataset.modalities, preparation, dataset.fixes, deep)
     folders = {video: folder for video, folder in dataset.folders.items() if folder is not None}
-    with ProcessPoolExecutor(max(1, min(workers, len(folders)))) as pool:
-        results = pool.map(checks, folders, folders.values(), chunksize=4)
-        bar = tqdm(results, "videos", len(folders), unit="video", dynamic_ncols=True, disable=None)
-        reports = list(bar)
+    count = max(1, min(workers, len(folders)))
+    reports = in_processes(checks, [*folders.items()], count)
     for report in reports:
         findings += report.findings
     for modality in dataset.modalities:

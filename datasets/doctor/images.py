@@ -61,7 +61,8 @@ class ImageChecks:
     fixes: Fixes
     deep: bool
 
-    def __call__(self, video: str, folder: Folder) -> VideoReport:
+    def __call__(self, item: tuple[str, Folder]) -> VideoReport:
+        video, folder = item
         report = VideoReport(video)
         # frames
         if "rgb" in self.modalities and folder.rgb:

@@ -1,16 +1,10 @@
-"""Many videos -> frame folders and flow, in a process pool, and their lists."""
+"""Many videos -> frame folders and flow, in processes, and their lists."""
 
-import multiprocessing
-import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
-
-import cv2
-from tqdm import tqdm
 
 from datasets.files import DataError, check_writable, write_lines
 from datasets.flow.engines import flow_spec
@@ -18,7 +12,7 @@ from datasets.lists import SUBSET_NAMES, read_list
 from datasets.preparation import CLIP, RECORD_FILE, Preparation, is_finished, read_preparation
 from datasets.prepare.collect import Shard, Video, check_video
 from datasets.prepare.extract import add_flow, extract
-from datasets.prepare.work import end_with_parent, path_inside, remove_unfinished
+from datasets.prepare.work import path_inside, remove_unfinished
 from datasets.sources.facts import OTHER_RATE, VideoFacts, try_measure, usual_fps, usual_size
 from datasets.sources.folders import (
     MODALITIES,
@@ -27,6 +21,7 @@ from datasets.sources.folders import (
     count_images,
     find_frame_folders,
 )
+from datasets.sources.pool import in_processes
 from datasets.sources.videos import read_frames
 
 Make = Callable[[Video | str], VideoFacts | None]
@@ -101,17 +96,11 @@ class Workers:
             add_flow(self.frames, folder, self.preparation, self.names, self.device)
 
     def run(self, make: Make, items: Sequence[Video | str]) -> Prepared:
-        """Makes the items, or a shard's, in a process pool; one that raises DataError has failed.
-
-        Engines that use PyTorch get fresh processes, because a forked one cannot use the GPU.
-        """
+        """Makes the items, or a shard's, in processes; one that raises DataError has failed."""
         mine = self.shard.of(items) if self.shard else items
-        fresh = self.preparation.has_flow and flow_spec(self.preparation.flow).uses_device
-        context = multiprocessing.get_context("spawn" if fresh else None)
-        bar = partial(tqdm, desc="videos", unit="video", dynamic_ncols=True, disable=None)
+        torch = self.preparation.has_flow and flow_spec(self.preparation.flow).uses_device
         try:
-            with ProcessPoolExecutor(self.processes, context, _one_thread, (fresh,)) as pool:
-                made = list(bar(pool.map(partial(_try, make), mine), total=len(mine)))
+            made = in_processes(partial(_try, make), mine, self.processes, torch)
         finally:
             if self.shard is None:
                 remove_unfinished(self.frames)
@@ -134,17 +123,6 @@ def _try(make: Make, item: Video | str) -> VideoFacts | DataError | None:
         return make(item)
     except DataError as error:
         return error
-
-
-def _one_thread(with_torch: bool) -> None:
-    """Processes are the parallelism; Ctrl-C ends them at once, and their parent tells of it."""
-    end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    cv2.setNumThreads(1)
-    if with_torch:
-        import torch
-
-        torch.set_num_threads(1)
 
 
 def record_facts(

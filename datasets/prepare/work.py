@@ -1,10 +1,7 @@
 """The folders that a preparation writes and removes: below its frames, and never through a link."""
 
-import ctypes
 import os
 import re
-import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -117,12 +114,3 @@ def remove_unfinished(root: Path) -> None:
             for name in filter(known, files):
                 os.unlink(os.path.join(folder, name))
             os.rmdir(folder)
-
-
-def end_with_parent() -> None:
-    """Ends this process when its parent ends, however that ends; on Linux alone.
-
-    Else a process whose parent was killed waits for ever, or works beside the one that resumes.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -22,7 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from datasets.files import read_json
-from datasets.prepare.work import end_with_parent
+from datasets.sources.pool import end_with_parent
 from engine import UsageError
 from engine.files import ROOT, write_json
 from engine.weights.download import sha256_of
