@@ -195,6 +195,7 @@ class CacheConfig:
     shard: Shard = Shard()
     cache: Path | None = None
     at: str | None = None
+    numbers: str = "float16"
 
 
 @dataclass(frozen=True)

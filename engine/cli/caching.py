@@ -6,6 +6,7 @@ from engine.cli.base import YES_OR_NO, add_augmentation_flags, data_parent, new_
 from engine.cli.flag_types import path, positive, seed_number, shard
 from engine.cli.parsers import add_speed_flags, add_weights_flag
 from engine.config import AugmentConfig, CacheConfig, DataConfig, SpeedConfig
+from engine.tokens.arrays import STORED
 
 
 def caching_parser(description: str) -> argparse.ArgumentParser:
@@ -53,5 +54,10 @@ def caching_parser(description: str) -> argparse.ArgumentParser:
         "--at",
         metavar="STAGE",
         help="keep the maps in front of a stage, as I3D's Mixed_5b, which then learns (tokens)",
+    )
+    add(
+        "--numbers",
+        choices=list(STORED),
+        help="number type of the files: float16 is more exact, bfloat16 holds values beyond 65504",
     )
     return parser

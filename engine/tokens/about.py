@@ -18,6 +18,14 @@ from engine.data import SUBSETS
 CACHE_FORMAT = 1
 METADATA_FILE = "about.json"
 CHECKSUM_KEY = "crc32"  # of the rest of about.json; then each video's file has a checksum, too
+LATER = {  # what caches of earlier code do not say
+    "data": {},
+    "flow_bound": None,
+    "amp": "off",
+    "at": None,
+    "augmentation": None,
+    "numbers": "float16",
+}
 MOST_VIEWS = 100_000  # of a video
 
 
@@ -62,6 +70,7 @@ class _About(_Typed):
     records: dict[Literal["train", "val"], list[tuple[str, _Count, _Label]]]
     at: str | None = None  # the stage whose input is kept; None: tokens, or what a head starts with
     amp: Literal["off", "bf16", "fp16"] = "off"
+    numbers: Literal["float16", "bfloat16"] = "float16"  # of the files
     augmentation: dict[str, float | None] | None = None  # of training views; None: none
     flow_bound: float | None = None
     data: dict[str, Any] = {}
@@ -154,8 +163,7 @@ def read_metadata(folder: Path) -> dict:
         )
     for subset in SUBSETS:
         _check_records(f"{path}: {subset}", about, subset)
-    later = {"data": {}, "flow_bound": None, "amp": "off", "at": None, "augmentation": None}
-    return later | metadata
+    return LATER | metadata
 
 
 def _check_records(what: str, about: _About, subset: str) -> None:

@@ -1,6 +1,7 @@
-"""A video's tokens in a file: an npy array of float16, then its checksum.
+"""A video's tokens in a file: an npy array of float16 or bfloat16, then its checksum.
 
-NumPy reads the array as ever: what follows is 8 bytes that say so and the CRC-32 of all before.
+NumPy reads the array as ever (bfloat16, which it does not know, as the uint16 of its bits): what
+follows is 8 bytes that say so and the CRC-32 of all before.
 Caches of earlier code have none.
 """
 
@@ -10,17 +11,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from datasets import DataError
 from datasets.files import check_file, printable, written_whole
 
 MARK = b"\ncrc32: "
 CHECKSUM = len(MARK) + 4  # bytes after the array
+STORED = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(np.uint16)}  # as npy arrays
+INFINITE = {STORED["float16"]: 0x7C00, STORED["bfloat16"]: 0x7F80}  # their bits of the exponent
 AGAIN = "remove it and run scripts/cache_tokens.py again"
 
 
 class VideoTokens(Sequence[np.ndarray]):
-    """Each video's views, float16 (views, ...), memory-mapped when asked for.
+    """Each video's views (views, ...): float16, memory-mapped when asked for; bfloat16 as float32.
 
     A file's checksum and numbers are verified when it is first read: DataError names a damaged one.
 
@@ -55,15 +59,21 @@ class VideoTokens(Sequence[np.ndarray]):
         if path not in self.verified:
             _verify(path, tokens, self.need_checksums)
             self.verified.add(path)
-        return tokens[self.rows[video]]
+        views = tokens[self.rows[video]]
+        if views.dtype == STORED["bfloat16"]:
+            return (views.astype(np.uint32) << 16).view(np.float32)
+        return views
 
 
-def store_tokens(path: Path, tokens: np.ndarray) -> None:
-    """Writes a video's tokens (views, ...) in float16, to the disk itself, whole or not at all."""
-    with np.errstate(over="ignore"):
-        half = tokens.astype(np.float16)
-    if not np.isfinite(half).all():
-        raise DataError(f"{path}: the tokens reach {np.abs(tokens).max()}, beyond float16")
+def store_tokens(path: Path, tokens: np.ndarray, numbers: str = "float16") -> None:
+    """Writes a video's tokens (views, ...), to the disk itself, whole or not at all.
+
+    `numbers` is float16, or bfloat16, which holds larger ones. Raises DataError beyond that.
+    """
+    half = torch.from_numpy(tokens).to(getattr(torch, numbers))
+    if not half.isfinite().all():
+        raise DataError(f"{path}: the tokens reach {np.abs(tokens).max()}, beyond {numbers}")
+    half = half.view(torch.uint16).numpy().view(STORED[numbers])
     with written_whole(path) as file:
         summed = _Summed(file)
         np.lib.format.write_array(summed, half, allow_pickle=False)
@@ -84,7 +94,7 @@ class _Summed:
 
 
 def map_tokens(path: Path) -> np.memmap:
-    """A file's array, memory-mapped; raises DataError unless it is a whole one of float16.
+    """A file's array, memory-mapped; raises DataError unless it is a whole one of `STORED`.
 
     Its numbers and checksum are not looked at.
     """
@@ -101,9 +111,10 @@ def map_tokens(path: Path) -> np.memmap:
         raise DataError(
             f"{path} is truncated or no array ({printable(str(error)[:200])}); {AGAIN}"
         ) from None
-    if tokens.dtype != np.float16 or tokens.ndim < 2 or not tokens.size:
+    if tokens.dtype not in STORED.values() or tokens.ndim < 2 or not tokens.size:
         raise DataError(
-            f"{path} holds {tokens.shape} in {tokens.dtype}, not (views, ...) in float16; {AGAIN}"
+            f"{path} holds {tokens.shape} in {tokens.dtype}, not (views, ...) in float16 or "
+            f"bfloat16; {AGAIN}"
         )
     return tokens
 
@@ -119,6 +130,6 @@ def _verify(path: Path, tokens: np.memmap, need_checksum: bool) -> None:
         mark, crc = content[end:-4].tobytes(), int.from_bytes(content[-4:].tobytes(), "little")
         if mark != MARK or zlib.crc32(content[:end]) != crc:
             raise DataError(f"{path} is damaged: it is not what its checksum says; {AGAIN}")
-    exponents = tokens.view(np.uint16) & 0x7C00  # faster than isfinite
-    if (exponents == 0x7C00).any():
+    infinite = INFINITE[tokens.dtype]
+    if ((tokens.view(np.uint16) & infinite) == infinite).any():  # faster than isfinite
         raise DataError(f"{path} holds NaN or infinity; {AGAIN}")

@@ -1,8 +1,8 @@
 """A token cache: what a frozen backbone makes of every view of a dataset, kept in files.
 
     <folder>/about.json        what it was made of and how
-    <folder>/train/00000.npy   float16 (views, ...): the first training video's views
-    <folder>/val/00000.npy     float16 (views, ...): the first test video's
+    <folder>/train/00000.npy   (views, ...): the first training video's views
+    <folder>/val/00000.npy     (views, ...): the first test video's
 
 A view's tokens are (T', D); networks whose heads start from something else keep that instead
 (`VideoNet.encode`). A video's file appears whole or not at all, so a cache is complete when all
@@ -22,7 +22,7 @@ from datasets.records import VideoRecord
 from datasets.sampling import CLIP_RULES
 from engine.data import SUBSETS
 from engine.tokens.about import CHECKSUM_KEY, METADATA_FILE, MOST_VIEWS, read_metadata
-from engine.tokens.arrays import AGAIN, VideoTokens, map_tokens
+from engine.tokens.arrays import AGAIN, STORED, VideoTokens, map_tokens
 from engine.weights.convert import hash_tensors
 from models import NETWORKS, ArchSpec, VideoNet
 from models.backbones import BACKBONES
@@ -132,7 +132,7 @@ def open_cache(folder: Path, subsets: Sequence[str] = SUBSETS) -> TokenCache:
         counts = []
         for path, record in zip(paths, records, strict=True):
             counts.append(count_views(metadata, subset, record))
-            shapes.add(_view_shape(path, sum(counts[-1])))
+            shapes.add(_view_shape(path, sum(counts[-1]), metadata["numbers"]))
         labels = np.array([record.label for record in records], np.int64)
         tokens = VideoTokens(paths, [slice(own) for own, _ in counts], need_checksums)
         found[subset] = CachedSubset(records, tokens, labels)
@@ -145,11 +145,12 @@ def open_cache(folder: Path, subsets: Sequence[str] = SUBSETS) -> TokenCache:
     return TokenCache(folder, metadata, shapes.pop(), **found)
 
 
-def _view_shape(path: Path, views: int) -> tuple[int, ...]:
-    """The shape of a view; raises DataError unless the file holds so many of them."""
+def _view_shape(path: Path, views: int, numbers: str) -> tuple[int, ...]:
+    """The shape of a view; raises DataError unless the file holds so many of them, of that type."""
     tokens = map_tokens(path)
-    if len(tokens) != views:
+    if len(tokens) != views or tokens.dtype != STORED[numbers]:
         raise DataError(
-            f"{path} holds {len(tokens)} views in {tokens.dtype}, not {views} in float16; {AGAIN}"
+            f"{path} holds {len(tokens)} views in {tokens.dtype}, not {views} in "
+            f"{STORED[numbers]}; {AGAIN}"
         )
     return tokens.shape[1:]

@@ -184,7 +184,8 @@ class TokenWriter:
                         bar.update(len(tokens))
                     tokens = np.concatenate(parts)
                     assert len(tokens) == clips[subset, video]
-                    store_tokens(video_path(self.folder, subset, video), tokens)
+                    path = video_path(self.folder, subset, video)
+                    store_tokens(path, tokens, self.metadata["numbers"])
                     now = time.perf_counter()
                     if bar.disable and silent is None and now - said >= LINE_SECONDS:
                         said, left = now, (now - start) * (bar.total / self.clips - 1)

@@ -66,6 +66,7 @@ def prepare_writer(config: CacheConfig) -> TokenWriter:
         },
         "augmentation": augment and asdict(config.augmentation),
         "amp": speed.amp,
+        "numbers": config.numbers,
         "flow_bound": flow_bound(split),
         "data": fingerprint(split) | {"scaled_decoding": config.data.scaled_decoding},
         "fingerprint": {subset: list_digest(getattr(split, subset)) for subset in SUBSETS},

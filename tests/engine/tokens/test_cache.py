@@ -15,7 +15,7 @@ from engine.config import DataConfig
 from engine.files import CheckpointError
 from engine.metrics import count_flops, mfu
 from engine.tokens.about import CHECKSUM_KEY, same_data, start_cache
-from engine.tokens.arrays import store_tokens
+from engine.tokens.arrays import VideoTokens, store_tokens
 from engine.tokens.cache import (
     CachedSubset,
     TokenCache,
@@ -195,6 +195,24 @@ def test_what_lies_beyond_float16_is_refused(tmp_path):
         with pytest.raises(DataError, match="float16"):
             store_tokens(tmp_path / "0.npy", np.full((1, 2), value, np.float32))
     assert not list(tmp_path.iterdir())
+    with pytest.raises(DataError, match="bfloat16"):
+        store_tokens(tmp_path / "0.npy", np.full((1, 2), np.nan, np.float32), "bfloat16")
+
+
+def test_bfloat16_holds_it(tmp_path):
+    tokens = np.random.default_rng(0).normal(0, 1e5, (3, 8)).astype(np.float32)
+    store_tokens(path := tmp_path / "0.npy", tokens, "bfloat16")
+    found = VideoTokens([path], [slice(1, 3)], need_checksums=True)[0]
+    assert found.dtype == np.float32
+    assert np.array_equal(found, torch.from_numpy(tokens[1:]).bfloat16().float().numpy())
+
+
+def test_files_of_another_number_type_are_refused(cached, tmp_path):
+    folder = copy_of(cached, tmp_path / "c")
+    path = video_path(folder, "val", 4)
+    store_tokens(path, np.load(path).astype(np.float32), "bfloat16")
+    with pytest.raises(DataError, match="00004.npy holds .* in uint16, not .* in float16"):
+        open_cache(folder)
 
 
 def copy_of(cached, folder):

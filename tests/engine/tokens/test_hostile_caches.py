@@ -106,9 +106,10 @@ def test_training_on_a_damaged_video_ends_in_words(tiny, cache, tmp_path, messag
         two_stream_bert2.main(train_flags(tiny, cache, tmp_path / "runs"))
 
 
-def test_every_flipped_bit_is_noticed(tmp_path):
-    tokens = np.random.default_rng(0).normal(size=(1, 2, 4)).astype(np.float16)
-    store_tokens(path := tmp_path / "0.npy", tokens)
+@pytest.mark.parametrize("numbers", ["float16", "bfloat16"])
+def test_every_flipped_bit_is_noticed(tmp_path, numbers):
+    tokens = np.random.default_rng(0).integers(-9, 9, (1, 2, 4)).astype(np.float32)
+    store_tokens(path := tmp_path / "0.npy", tokens, numbers)
     whole = path.read_bytes()
     for bit in range(8 * len(whole)):
         flipped = bytearray(whole)
