@@ -249,12 +249,12 @@ class AblationConfig:
     seeds: int = 5
     device: str | None = None
     group: re.Pattern | None = None
-    folds: int = 5
-    fold_seeds: int = 1  # trainings of each fold
-    budget: int | None = None  # settings that a head may try; None: the grid, without widening
-    lr: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+    folds: int = 3
+    fold_seeds: int = 2  # trainings of each fold
+    budget: int = 8  # settings that a head may try, those that widen the grid included
+    lr: tuple[float, ...] = (1e-4, 3e-4)
     weight_decay: tuple[float, ...] = (1e-3,)
-    epochs: tuple[int, ...] = (30,)
+    epochs: tuple[int, ...] = (30, 60)
     batch_size: int = 16
     tuned: tuple[Path, ...] = ()  # tuning.json of earlier ablations, in place of tuning
     stage_lr: float | None = None  # of the stages that learn from a cache; None: the head's

@@ -98,12 +98,12 @@ def _add_tuning_flags(parser: argparse.ArgumentParser) -> None:
     add("--folds", type=cli.positive, help="folds of the cross-validation (%(default)s)")
     help = "trainings of each fold, with other seeds: ties are few, luck is less (%(default)s)"
     add("--fold-seeds", type=cli.positive, help=help)
-    help = "settings a head may try: a best one at the grid's edge widens it (no widening)"
+    help = "settings a head may try: a best one at the grid's edge widens it (%(default)s)"
     add("--budget", type=cli.positive, help=help)
-    add("--lr", type=cli.above_zero, nargs="+", help="learning rates to choose from")
+    add("--lr", type=cli.above_zero, nargs="+", help="learning rates to choose from (1e-4 3e-4)")
     help = "weight decays to choose from"
     add("--weight-decay", type=cli.not_below_zero, nargs="+", help=help)
-    add("--epochs", type=cli.positive, nargs="+", help="numbers of epochs to choose from")
+    add("--epochs", type=cli.positive, nargs="+", help="numbers of epochs to choose from (30 60)")
     add("--batch-size", type=cli.positive, help="videos in a batch (%(default)s)")
     help = "tuning.json of earlier ablations: their rates, for --epochs, and nothing is tuned"
     add("--tuned", type=cli.path, nargs="+", default=(), metavar="FILE", help=help)

@@ -155,6 +155,7 @@ def stream_steps(
     if folds > 1:
         command = ("scripts/ablate.py", "--cache", in_repository(stream.cache))
         command += ("--heads", stream.head, "--seeds", "0", "--folds", str(folds))
+        command += ("--fold-seeds", "1", "--budget", "1")  # the grid alone
         command += ("--lr", *map("{:g}".format, args.lr), "--epochs", *map(str, args.epochs))
         command += ("--group", args.group.pattern) if args.group else ()
         command += ("--batch-size", str(BATCH), "--output", in_repository(stream.tuning))

@@ -134,7 +134,7 @@ def best_of(tried: Sequence[TriedSetting]) -> TriedSetting:
     return max(tried, key=lambda one: (one.correct, -one.loss))
 
 
-def widened(tried: Sequence[TriedSetting], budget: int | None) -> list[Setting]:
+def widened(tried: Sequence[TriedSetting], budget: int) -> list[Setting]:
     """Settings beyond the grid's edge, where the best one lies on it and the loss still falls.
 
     Along the rate the next one is a third, or three times, the outermost; along the epochs it is
@@ -159,7 +159,7 @@ def widened(tried: Sequence[TriedSetting], budget: int | None) -> list[Setting]:
                 wider = type(own)(float(f"{edge * factor:.1e}"))
                 found.append(replace(best.setting, **{name: wider}))
     known = [one.setting for one in tried]
-    room = 0 if budget is None else max(0, budget - len(known))
+    room = max(0, budget - len(known))
     return [setting for setting in found if setting not in known][:room]
 
 

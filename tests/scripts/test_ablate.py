@@ -35,6 +35,7 @@ def flags(caches, output, *more):
     return [
         *("--cache", *caches, "--heads", "average", "flat", "--group", r"_g(\d+)_"),
         *("--folds", "2", "--lr", "1e-4", "1e-2", "--epochs", "6", "--batch-size", "8"),
+        *("--fold-seeds", "1", "--budget", "1"),
         *("--seeds", "2"),
         *("--output", str(output), *more),
     ]

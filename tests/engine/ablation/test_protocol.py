@@ -234,6 +234,7 @@ def test_tokens_of_another_shape_are_refused():
 
 
 def sweep(cache, path, **config):
+    config = {"fold_seeds": 1, "budget": 1} | config
     return TokenSweep(Ledger(path / "runs.jsonl", {}), AblationConfig(**config), cache, CPU)
 
 
@@ -457,7 +458,7 @@ def test_a_tie_is_decided_by_the_loss():
 def test_the_grid_widens_where_the_best_lies_on_its_edge_and_the_loss_falls():
     settings = [tried(1e-4, 30, 9, 0.4), tried(1e-3, 30, 8, 0.5)]
     assert [s.lr for s in widened(settings, 5)] == [3.3e-5]
-    assert widened(settings, None) == widened(settings, 2) == []
+    assert widened(settings, 1) == widened(settings, 2) == []
     # not where the loss rises again, though more videos are correct
     assert widened([tried(1e-4, 30, 9, 0.6), tried(1e-3, 30, 8, 0.5)], 5) == []
     # nor inside the grid
