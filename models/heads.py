@@ -73,7 +73,7 @@ class AttentiveNet(LateTemporalNet):
         return self.width
 
     def temporal(self, tokens: Tensor) -> Tensor:
-        query, seen = self.query.expand(len(tokens), -1, -1), self.norm_tokens(tokens)
+        query, seen = self.query.repeat(len(tokens), 1, 1), self.norm_tokens(tokens)
         gathered = self.attend(query, seen, seen, need_weights=False)[0][:, 0]
         vector = tokens.mean(dim=1) + gathered
         return self.dropout(vector + self.mlp(self.norm_class(vector)))  # (N, D)

@@ -44,7 +44,7 @@ from engine.testing.score_files import ScoreFile, read_scores
 from engine.testing.token_order import TimeOrder
 from engine.tokens.cache import open_cache
 from models import ArchError, create_model, get_arch
-from models.names import with_head
+from models.names import HEADS, with_head
 from scripts import ablate
 from tests.engine.ablation.order_tokens import ARCH, CLASSES, order_cache
 
@@ -226,6 +226,12 @@ def test_size_of_heads():
     assert average == (64 * 6 + 6, 64 * 6 / 1e9)
     flat = head_size(with_head(get_arch(ARCH), "flat"), 6)
     assert flat == (8 * 64 * 6 + 6, 8 * 64 * 6 / 1e9)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_has_a_size(head):
+    parameters, gmacs = head_size(with_head(get_arch(ARCH), head), 6)
+    assert parameters > 64 * 6 and gmacs > 0
 
 
 def test_tokens_of_another_shape_are_refused():
