@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from functools import partial
 
 import torch
@@ -174,13 +175,13 @@ def validate(
     device = next(model.parameters()).device
     sums = Sums(progress.title, device)
     batches = progress.over(loader, lambda: as_stats(sums.own))
-    batches = timed_batches(on_device(batches, device), sums)
-    for number, (clips, labels) in enumerate(batches, 1):
-        logits = video_logits(model, network_input(clips, prepare, device), clips.shape[1], amp)
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        loss = loss.masked_fill(~logits.isfinite().all(), math.nan)
-        sums.add(logits, labels, loss, clips.shape[1])
-        after_batch(number)
+    with closing(timed_batches(on_device(batches, device), sums)) as batches:
+        for number, (clips, labels) in enumerate(batches, 1):
+            logits = video_logits(model, network_input(clips, prepare, device), clips.shape[1], amp)
+            loss = F.cross_entropy(logits, labels, reduction="sum")
+            loss = loss.masked_fill(~logits.isfinite().all(), math.nan)
+            sums.add(logits, labels, loss, clips.shape[1])
+            after_batch(number)
     sums.pool()
     stats = as_stats(sums.total)
     if not math.isfinite(stats.loss_sum):

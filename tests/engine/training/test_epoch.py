@@ -1,6 +1,7 @@
 """One pass: accumulation of gradients, several segments, and a loss that is no number."""
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -138,3 +139,14 @@ def test_lines_without_a_terminal(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("]")[0] for line in lines] == ["epoch 2/9 [2/5", "epoch 2/9 [4/5"]
     assert all("loss" in line and "top-1" in line and "s left" in line for line in lines)
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_interrupted_validation_ends_without_another_error():
+    def interrupt(number: int) -> None:
+        if number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        validate(Mean(), batches(5), normalize, Progress("check", None), after_batch=interrupt)
+    gc.collect()
