@@ -52,9 +52,11 @@ def test_the_readme_names_only_files_that_exist():
         assert (ROOT / line.split()[0]).exists(), line
 
 
-@pytest.mark.parametrize("document", ["README.md", *sorted(p.name for p in ROOT.glob("docs/*.md"))])
+@pytest.mark.parametrize(
+    "document", ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))]
+)
 def test_links_lead_to_files_and_headings(document):
-    path = ROOT / document if document == "README.md" else ROOT / "docs" / document
+    path = ROOT / document
     text = path.read_text(encoding="utf-8")
     for link, heading in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", text):
         target = path.parent / link if link else path
