@@ -206,7 +206,7 @@ class ClipViews:
 
     Attributes:
         row: the video's place in its list.
-        views: the clip's crops: uint8 (T, H, W, C), or of tokens, float16 (...).
+        views: the clip's crops: uint8 (T, H, W, C), or tokens (...).
         error: why the clip cannot be read, and then there are no views; or "".
     """
 

@@ -34,7 +34,7 @@ from video_transforms import NO_FLIP
 
 
 class TokenDataset(Dataset):
-    """One view of each video: item i is (tokens, label), float16 (1, ...) and an int.
+    """One view of each video: item i is (tokens, label), float16 or float32 (1, ...) and an int.
 
     In training it is a function of (seed, epoch, i): every view once, in an order of their own
     for each video, then anew. Otherwise it is the first. The label of `Padding` is IGNORED.

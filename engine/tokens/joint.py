@@ -21,7 +21,7 @@ from video_transforms import NO_FLIP
 
 @dataclass(frozen=True)
 class JoinedTokens(Sequence[np.ndarray]):
-    """Each video's views, float16 (views, 2 T', D), read when asked for.
+    """Each video's views, (views, 2 T', D), read when asked for.
 
     A view that one stream alone has, at the end of a multi-clip test, is left out.
     """

@@ -56,7 +56,7 @@ class TrainingData:
     """What a training reads, whatever it comes from.
 
     Attributes:
-        train, val: loaders of (batch, labels): uint8 clips (N, S, T, H, W, C) or float16 tokens
+        train, val: loaders of (batch, labels): uint8 clips (N, S, T, H, W, C) or tokens
             (N, 1, ...), and int64 (N,).
         prepare: a batch without its segments, on the device -> what the network takes.
         attach: (network, whether it is new) -> makes it start from what is read here.
