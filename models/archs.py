@@ -31,7 +31,7 @@ class ArchSpec:
         dropout: probability before `fc_action`.
         layers, heads, class_token, zero_start: of a single-pathway BERT head, as in
             `models.bert.BERT`.
-        streams: whose tokens the head sees, one stream's after the other's: 2 behind an RGB and a
+        streams: whose tokens the head sees, one stream's after the other's: 2 from an RGB and a
             flow token cache that are joined. No name says so, and such a network takes no clips.
     """
 

@@ -285,7 +285,7 @@ def main(argv: list[str] | None = None) -> int:
             if code := plan.carry_out(step, partial(print, flush=True)):
                 print(f"{name} did not finish; when that is mended, the same command resumes")
                 if name == "doctor":
-                    print("--skip-doctor goes on with the errors, and the result may be too good")
+                    print("--skip-doctor continues with the errors, and the result may be too good")
                 return code
         print()
         print_result(streams, plan)

@@ -109,7 +109,7 @@ def _load(config: CacheConfig, model: VideoNet, split: Split) -> tuple[Path | No
         raise UsageError(
             f"the {model.spec.reduction} block of {model.spec.name} is new: published weights do "
             "not hold it, and below a cache it cannot learn. Keep the maps in front of a stage by "
-            f"--at {stage}, and it learns behind them; or give a trained network by --checkpoint"
+            f"--at {stage}, and it learns from them; or give a trained network by --checkpoint"
         )
     if path is None:
         _check_that_none_is_meant(config, model.spec)

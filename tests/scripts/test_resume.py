@@ -131,7 +131,7 @@ def test_killed_at_random_moments(whole, tiny, tmp_path, workers):
 
 
 def test_killed_inside_every_kind_of_checkpoint_write(whole, tiny, tmp_path):
-    """A file and its folder are synced: odd numbers die before the rename, even ones behind it."""
+    """A file and its folder are synced: odd numbers die before the rename, even ones after it."""
     exit_codes = []
     for sync in (1, 2, 3, 4, 5, 6, 7, 8):
         process = start(flags(tiny, tmp_path, *continue_flags(tiny, tmp_path)), die_at_sync=sync)

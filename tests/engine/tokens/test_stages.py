@@ -99,7 +99,7 @@ def test_a_stage_that_is_none_names_those_that_are():
 def test_from_a_cache_of_maps_to_a_checkpoint_of_the_whole_network(
     tiny, tmp_path, capsys, numbers, rounding
 ):
-    """FRMB, whose block no published file holds, learns behind a cache."""
+    """FRMB, whose block no published file holds, learns from a cache of maps."""
     arch, cache = "rgb_tiny3D16f_bert10_FRMB", tmp_path / "cache"
     data = [*tiny.flags, "--workers", "0"]
     flags = [*data, "--cache", str(cache), "--at", "block3"]
@@ -117,7 +117,7 @@ def test_from_a_cache_of_maps_to_a_checkpoint_of_the_whole_network(
     before = create_model(arch, 3).state_dict()
     assert content["state_dict"].keys() == before.keys()
     assert content["flags"]["freeze_backbone"] is False
-    # tested on clips, and behind a cache of the same maps
+    # tested on clips, and from a cache of the same maps
     scores = []
     for where in (data, flags):
         path = tmp_path / f"{len(scores)}.npz"
