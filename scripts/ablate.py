@@ -34,7 +34,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.command.start import run
+from engine.command.start import resumable, run
 
 import two_stream2
 import two_stream_bert2
@@ -171,7 +171,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _ablate(config: AblationConfig, args: argparse.Namespace) -> int:
     if args.cache:
-        return ablate_tokens(config, args.cache, args.flow_cache)
+        with resumable():
+            return ablate_tokens(config, args.cache, args.flow_cache)
     flags = ["--dataset", args.dataset, "--arch", args.arch, "--workers", str(args.workers)]
     for name in ("settings", "frames", "device"):
         if (value := getattr(args, name)) is not None:
